@@ -101,7 +101,10 @@ def verdict(file: FileReport) -> str:
     """Return one line about a file: whether it is valid, its size, and its numbers of problems."""
     errors = sum(n for code, n in file.counts.items() if _is_error(file, code))
     warnings = sum(file.counts.values()) - errors
-    size = f"{file.examples:,} of {file.lines:,} {file.unit}s can be trained on, {_format_size(file.bytes)}"
+    clean = file.examples - file.stats.get("service", {}).get("rows_with_content_errors", 0)
+    only_file_errors = not file.ok and clean == file.lines > 0
+    usable = "have no errors of their own" if only_file_errors else "can be trained on"
+    size = f"{clean:,} of {file.lines:,} {file.unit}s {usable}, {_format_size(file.bytes)}"
     counts = [_count(errors, "error"), _count(warnings, "warning")]
     ignored = sum(file.stats.get("suppressed", {}).values())
     counts += [f"{ignored:,} ignored"] if ignored else []
@@ -359,11 +362,13 @@ def summary_lines(file: FileReport, *, figures: bool) -> Iterator[Line]:
 
     Args:
         file: The report.
-        figures: Also yield tokens and what the service does, as far as the screen has room.
+        figures: Also yield tokens and what the service does, as far as the screen has room. False: there
+            is no screen, and each code has at least the first sentence of its hint.
     """
     groups = _group(file.problems)
     ending = _ending(file)
-    problem_lines = list(_problem_lines(file, groups, _SCREEN_LINES - len(ending) - 1))
+    room = _SCREEN_LINES - len(ending) - 1
+    problem_lines = list(_problem_lines(file, groups, room, whole_hints=not figures))
     yield from problem_lines
     if figures:
         room = _SCREEN_LINES - len(ending) - len(problem_lines) - bool(groups)
@@ -397,13 +402,19 @@ def _group(problems: Sequence[Problem]) -> list[list[Problem]]:
     return sorted(groups, key=lambda group: (group[0].severity, group[0].line == 0, group[0].line))
 
 
-def _problem_lines(file: FileReport, groups: list[list[Problem]], room: int) -> Iterator[Line]:
+def _problem_lines(
+    file: FileReport, groups: list[list[Problem]], room: int, *, whole_hints: bool
+) -> Iterator[Line]:
+    """Yield heading and text of each code in ``room`` lines, but at least what to do if ``whole_hints``."""
     texts = [_wrap(_describe(group[0]), _INDENT, _MAX_TEXT_LINES) for group in groups]
-    limits = _allocate_lines([len(text) for text in texts], room - len(groups))
+    needed = [len(_wrap(_first_step(group[0]), _INDENT)) if whole_hints else 0 for group in groups]
+    optional = [len(text) - lines for text, lines in zip(texts, needed, strict=True)]
+    added = _allocate_lines(optional, room - len(groups) - sum(needed))
+    limits = [sum(lines) for lines in zip(needed, added, strict=True)]
     for group, limit in zip(groups, limits, strict=True):
         yield ("bold red" if group[0].severity == "error" else "bold yellow"), _heading(file, group)
         if limit:
-            yield from (("", line) for line in _wrap(_describe(group[0]), _INDENT, limit))
+            yield from (("", line) for line in _fit(group[0], limit))
 
 
 def _allocate_lines(line_counts: Sequence[int], room: int) -> list[int]:
@@ -442,8 +453,24 @@ def _describe(problem: Problem) -> str:
     return escape_unprintable(f"{message}. {problem.hint}")
 
 
-def _wrap(text: str, indent: str, limit: int) -> list[str]:
-    """Return a text in at most ``limit`` lines of 80 columns; a longer one is shortened."""
+def _first_step(problem: Problem) -> str:
+    """Return the first sentence of what to do."""
+    return escape_unprintable(re.split(r"(?<=\.) (?=[A-Z])", problem.hint, maxsplit=1)[0])
+
+
+def _fit(problem: Problem, limit: int) -> list[str]:
+    """Return the text of a problem in at most ``limit`` lines, if possible with a whole first step."""
+    step = _first_step(problem)
+    message = escape_unprintable(problem.message.rstrip("."))
+    for text in (_describe(problem), f"{message}. {step}", step):
+        lines = _wrap(text, _INDENT)
+        if len(lines) <= limit:
+            return lines
+    return _wrap(_describe(problem), _INDENT, limit)
+
+
+def _wrap(text: str, indent: str, limit: int | None = None) -> list[str]:
+    """Return a text in at most ``limit`` lines of 80 columns; a longer one is shortened. None: no limit."""
     return textwrap.wrap(
         text,
         _WIDTH,

@@ -101,6 +101,8 @@ class ContentScan:
         self.scanners = scanners
         self.collector = collector
         self.index = index
+        self.lines_with_errors: set[int] = set()
+        """Rows in which a scanner found an error, although their format is valid."""
 
     def feed(self, valid: ValidRows) -> None:
         """Give some valid rows to every scanner."""
@@ -148,7 +150,9 @@ class ContentScan:
         listed: list[Issue] = []
         per_code: dict[str, int] = {}
         for issue in issues:
-            if self.collector.count(issue.code):
+            if severity := self.collector.count(issue.code):
+                if severity == "error" and issue.line:
+                    self.lines_with_errors.add(issue.line)
                 count = per_code.get(issue.code, 0)
                 if self.collector.remaining(issue.code) > count:
                     per_code[issue.code] = count + 1

@@ -270,6 +270,7 @@ class FileValidator:
     def _finish(self) -> None:
         """Add the issues and the figures that only the whole file shows."""
         self.stats |= self.content_scan.finish(self.path)
+        self.service_rules.content_errors = len(self.content_scan.lines_with_errors)
         for issue in self.service_rules.finish(size=self.size, examples=self.examples):
             self._add_file_issue(issue)
         self.stats["service"] = self.service_rules.stats(size=self.size, examples=self.examples)

@@ -45,6 +45,8 @@ class ServiceRules:
         self.dropped = 0
         """Rows that it would read and drop: fewer than two messages."""
         self.blank_lines = 0
+        self.content_errors = 0
+        """Rows of valid format in which a scanner found an error, such as a secret."""
 
     def count_valid(self, rows: int) -> None:
         """Count rows without any issue."""
@@ -87,7 +89,8 @@ class ServiceRules:
 
     def _without_errors(self, examples: int) -> str:
         """Return how many of the rows that the service keeps have no error, if not all of them."""
-        return f", {examples} of them without errors" if examples < self.rows else ""
+        clean = examples - self.content_errors
+        return f", {clean} of them without errors" if clean < self.rows else ""
 
     def _row_count_issues(self, examples: int) -> Iterator[Issue]:
         minimum = self.context.limits.get_int("rows_min") or 1
@@ -129,6 +132,8 @@ class ServiceRules:
             "route": self._upload_api(size),
             "limits": self.context.limits.cite(_CITED_LIMITS),
         }
+        if self.content_errors:
+            figures["rows_with_content_errors"] = self.content_errors
         if self.service_splits and (split := self._split()):
             figures["validation_split"] = split
         return figures
@@ -156,7 +161,8 @@ def describe_prediction(file: FileReport) -> str:
     """Return one sentence on what the target would do with a file's rows."""
     service: dict[str, Any] = file.stats["service"]
     target, rows = service.get("target"), service.get("rows", 0)
-    rows_with_errors = service.get("rows_with_errors", 0)
+    content_errors = service.get("rows_with_content_errors", 0)
+    rows_with_errors = service.get("rows_with_errors", 0) + content_errors
     if target == "local" and any(
         problem.severity == "error"
         and problem.code.startswith(("FILE_", "JSON_", "CHAT_", "TOOL_"))

@@ -13,6 +13,7 @@ from maas_client.cli import main
 from maas_client.cli._report import summary_lines
 from maas_client.dataset import validate
 from maas_client.dataset.codes import all_codes
+from maas_client.dataset.rules.service import describe_prediction
 from maas_client.types import FileReport, Problem
 from tests.unit.dataset.corpus import VALID_LINES, answer, file
 from tests.unit.dataset.test_sources import TOOL_ROW
@@ -142,6 +143,36 @@ def test_places_of_rows_say_row() -> None:
     report = validate(data).files[0]
     assert "error CHAT_ROLE_UNKNOWN: row 61" in lines_of(report)
     assert "<rows>: NOT VALID; 60 of 61 rows can be trained on" in "\n".join(lines_of(report))
+
+
+def test_rows_with_secrets_are_not_counted_as_without_errors(tmp_path: Path) -> None:
+    secret = answer("Authorization: Bearer " + "ghp_" + "a1B2c3D4e5F6" * 3)
+    report = validate(write(tmp_path, secret, b"nonsense")).files[0]
+    assert any(code.startswith("SECRET_") for code in report.counts)
+    assert report.examples == 61
+    text = " ".join(" ".join(lines_of(report)).split())
+    messages = " ".join(problem.message for problem in report.problems)
+    assert "61 left, 60 of them without errors" in messages
+    assert "NOT VALID; 60 of 62 lines can be trained on" in text
+    assert "60 without errors, 1 with some" in describe_prediction(report)
+    only_secret = validate(write(tmp_path, secret)).files[0]
+    assert "NOT VALID; 60 of 61 lines can be trained on" in " ".join(
+        " ".join(lines_of(only_secret)).split()
+    )
+
+
+def test_an_error_of_the_file_alone_does_not_contradict_its_rows() -> None:
+    report = make_report(("SERVICE_FILE_TOO_LARGE", "error", 0), lines=90)
+    text = " ".join(" ".join(lines_of(report)).split())
+    assert "NOT VALID; 90 of 90 lines have no errors of their own" in text
+
+
+def test_each_code_has_the_first_sentence_of_its_hint_without_a_terminal() -> None:
+    codes = sorted(all_codes())
+    text = " ".join(
+        " ".join(lines_of(make_report(*((code, "error", 1) for code in codes)))).split()
+    )
+    assert not [code for code in codes if all_codes()[code].hint.split(". ")[0] not in text]
 
 
 def test_a_valid_file_has_its_verdict_and_on_a_terminal_its_figures(tmp_path: Path) -> None:
