@@ -101,7 +101,7 @@ def _add_convert(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     text = "convert CSV, Alpaca, ShareGPT and other formats to chat lines"
     parser = add_subcommand(group, "convert", text, convert)
     parser.add_argument("file", metavar="FILE", help="JSON Lines, a JSON array or CSV")
-    parser.add_argument("out", metavar="OUT", help="the chat file to write (.jsonl)")
+    parser.add_argument("out", metavar="OUT", help="the chat file to write (.jsonl, .jsonl.gz)")
     parser.add_argument("--to", choices=("chat", "preference"), default="chat",
                         help="preference: keep both answers of preferences, for --method DPO")  # fmt: skip
     parser.add_argument("--form", choices=tuple(FORMAT_BY_NAME),

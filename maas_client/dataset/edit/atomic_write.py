@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -13,15 +15,23 @@ from typing import BinaryIO, cast
 
 from maas_client.errors import ConfigError
 
+_GZIP_NAMES = (".gz", ".gzip")
+_OTHER_NAMES = frozenset(
+    (".parquet", ".pq", ".feather", ".arrow", ".xlsx", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tgz")
+)
+"""Suffixes of binary files that this library does not write."""
+
 
 @contextmanager
 def atomic_write(*paths: str | PathLike[str]) -> Iterator[tuple[BinaryIO, ...]]:
     """Open files for writing that replace ``paths`` together when the block ends without an error.
 
-    On an error the temporary files are deleted and the files at ``paths`` keep their old content.
+    Write text: a file with the suffix ``.gz`` is compressed at the end. On an error the temporary files are
+    deleted and the files at ``paths`` keep their old content.
 
     Raises:
-        ConfigError: A folder does not exist, a path is a folder, or the same path is given twice.
+        ConfigError: A folder does not exist, a path is a folder or named as another binary file, or the same
+            path is given twice.
     """
     targets = [Path(os.path.realpath(path)) for path in paths]
     if len(set(targets)) < len(targets):
@@ -33,16 +43,22 @@ def atomic_write(*paths: str | PathLike[str]) -> Iterator[tuple[BinaryIO, ...]]:
             raise ConfigError(f"the folder {target.parent} does not exist", hint="Create it first.")
         if target.is_dir():
             raise ConfigError(f"{target} is a folder", hint="Give the path of a file in it.")
+        _check_suffix(target)
     files: list[BinaryIO] = []
     try:
         for target in targets:
             files.append(_open_temporary(target))
         yield tuple(files)
+        for index, target in enumerate(targets):
+            if target.suffix.casefold() in _GZIP_NAMES:
+                files.append(_open_temporary(target))
+                _compress(files[index], files[-1])
+                files[index], files[-1] = files[-1], files[index]
         for file in files:
             file.flush()
             os.fsync(file.fileno())
             file.close()
-        for file, target in zip(files, targets, strict=True):
+        for file, target in zip(files, targets, strict=False):  # then those that were compressed
             os.replace(file.name, target)
         for folder in {target.parent for target in targets}:
             _sync_folder(folder)
@@ -60,6 +76,22 @@ def _open_temporary(target: Path) -> BinaryIO:
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
     os.chmod(file.name, mode)
     return cast("BinaryIO", file)
+
+
+def _check_suffix(target: Path) -> None:
+    suffix = target.suffix.casefold()
+    if suffix in _OTHER_NAMES:
+        raise ConfigError(
+            f"{target} cannot be written: its name ends with {suffix}, and text is written",
+            hint="Give a name that ends with .jsonl, or with .gz to compress the file.",
+        )
+
+
+def _compress(source: BinaryIO, target: BinaryIO) -> None:
+    """Write a file's content as gzip, the same for the same content."""
+    source.seek(0)
+    with gzip.GzipFile("", "wb", fileobj=target, mtime=0) as packed:
+        shutil.copyfileobj(source, packed, 1 << 20)
 
 
 def _umask() -> int:

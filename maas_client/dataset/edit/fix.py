@@ -33,7 +33,7 @@ from maas_client.dataset.parsing.file_type import detect_wrong_format
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
 from maas_client.dataset.rules.chat import LineResult, LineValidator
 from maas_client.dataset.rules.context import build_context
-from maas_client.dataset.sources import open_valid_source
+from maas_client.dataset.sources import open_valid_source, stem_of
 from maas_client.errors import ConfigError, DatasetError
 
 _ALWAYS_REPAIRABLE = frozenset({"JSON_CONTROL_CHARACTER", "JSON_TRAILING_COMMA"})
@@ -157,7 +157,7 @@ def fix(
 
 def dropped_path_for(out: str | PathLike[str]) -> Path:
     """Return the path of the file for dropped lines."""
-    return Path(out).with_suffix(".dropped.jsonl")
+    return Path(out).with_name(f"{stem_of(out)}.dropped.jsonl")
 
 
 def _write(

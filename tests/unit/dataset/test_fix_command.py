@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shlex
@@ -222,3 +223,44 @@ def test_empty_cell_is_reported_with_its_row(
     errors = capsys.readouterr().err
     assert "row 2 (prompt-completion: prompt is missing or empty)" in errors
     assert "Fill it in" in errors
+
+
+_WRITERS = {
+    "fix": ("validate", "{source}", "--fix", "{out}", "--drop"),
+    "convert": ("datasets", "convert", "{source}", "{out}"),
+    "split": ("datasets", "split", "{source}", "--train", "{out}", "--validation", "{other}"),
+    "azure_split": (
+        "datasets", "split", "{source}", "--azure-split", "--train", "{other}", "--validation", "{out}"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", _WRITERS)
+def test_a_written_file_has_the_format_of_its_name(
+    command: str, source: Path, tmp_path: Path, capsys: Any
+) -> None:
+    def write(suffix: str) -> tuple[int, Path, str]:
+        out = tmp_path / f"out{suffix}"
+        names = {"source": source, "out": out, "other": tmp_path / "other.jsonl"}
+        code, _, text = run(capsys, *(part.format(**names) for part in _WRITERS[command]))
+        return code, out, text
+
+    plain, packed, again = write(".jsonl"), write(".jsonl.gz"), write(".gz")
+    assert (plain[0], packed[0], again[0]) == (0, 0, 0)
+    content = plain[1].read_bytes()
+    assert content.startswith(b"{")
+    assert gzip.decompress(packed[1].read_bytes()) == content
+    assert packed[1].read_bytes() == again[1].read_bytes()
+    for suffix in (".parquet", ".jsonl.ZIP", ".jsonl.zst"):
+        code, out, text = write(suffix)
+        assert (code, out.exists()) == (1, False)
+        assert f"its name ends with {out.suffix.lower()}" in text
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_lines_that_were_dropped_are_named_after_a_packed_file(
+    source: Path, tmp_path: Path, capsys: Any
+) -> None:
+    source.write_bytes(source.read_bytes() + b'{"messages": [\n')
+    assert run(capsys, "validate", source, "--fix", tmp_path / "out.jsonl.gz", "--drop")[0] == 0
+    assert (tmp_path / "out.dropped.jsonl").read_bytes() == b'{"messages": [\n'
