@@ -39,6 +39,8 @@ IDLE_TIMEOUT_S = 1800.0
 """After this time without jobs and requests a server that was started for a command stops."""
 _START_S = 60.0
 _STOP_S = 30.0
+_NOTICE_S = 5.0
+"""After this time a program says that it waits for a server."""
 _POLL_S = 0.02
 _PROBE_TIMEOUT_S = 2.0
 _MAX_RECORD_BYTES = 1 << 16
@@ -156,6 +158,13 @@ def _is_locked(folder: Path) -> bool:
         return not try_lock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _lock_owner(folder: Path) -> str:
+    """Return the process that a server has written into its lock file."""
+    with suppress(OSError):
+        return (folder / LOCK_FILE).read_text("ascii", "replace").strip()[:32] or "unknown"
+    return "unknown"
 
 
 def find_default_server(api_key: str | None) -> ServerRecord | None:
@@ -292,13 +301,22 @@ class LocalServer:
 
     def _wait_for_other(self, folder: Path) -> ServerRecord | None:
         """Return the server that another program has started, or is starting; None if there is none."""
-        deadline = time.monotonic() + _START_S
+        started = time.monotonic()
+        is_noticed = False
         while _is_locked(folder):
             if record := read_running(folder):
                 return record
-            if time.monotonic() > deadline:
+            waited_s = time.monotonic() - started
+            if waited_s > _NOTICE_S and not is_noticed:
+                is_noticed = True
+                _log.warning(
+                    "waiting for the local server (process %s) with its state in %s: it is not ready",
+                    _lock_owner(folder), folder,
+                    extra={"is_notice": True},
+                )  # fmt: skip
+            if waited_s > _START_S:
                 raise errors.ServiceError(
-                    f"the local server with its state in {folder} does not answer",
+                    f"the local server (process {_lock_owner(folder)}) with its state in {folder} is not ready",
                     hint="Stop its process, or use another state directory (MAAS_STATE_DIR).",
                 )
             time.sleep(_POLL_S)

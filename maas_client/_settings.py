@@ -140,6 +140,11 @@ def azure_identity_variables(environ: Mapping[str, str] | None = None) -> list[s
     return [name for name in _AZURE_IDENTITY_VARIABLES if env.get(name)]
 
 
+_CHOICES = {
+    "backend": ("local", "azureml", "foundry"),
+    "engine": ("peft", "instant"),
+    "dialect": ("azureml", "foundry"),
+}
 _OUTSIDE_PROFILES = frozenset({"profile", "config_file"})
 
 
@@ -239,6 +244,12 @@ def _check_profile(path: Path | None, name: str, values: Mapping[str, object]) -
             )
         if not isinstance(value, str | int):
             raise ConfigError(f"{path}: profiles.{name}.{key} must be a text")
+        choices = _CHOICES.get(key)
+        if choices and str(value).lower() not in choices:
+            raise ConfigError(
+                f"{path}: profiles.{name}.{key} is {str(value)[:40]!r}",
+                hint=f"Use {', '.join(choices[:-1])} or {choices[-1]}.",
+            )
 
 
 def _check_names(path: Path | None, place: str, found: Iterable[str], known: Iterable[str]) -> None:

@@ -30,7 +30,7 @@ class Fault:
     """What happens to the requests that match.
 
     Attributes:
-        method: The method of the requests; empty: any.
+        method: The method of the requests, in any case; empty: any.
         path: A regular expression that is searched for in path and query; empty: any.
         skip: How many matching requests pass before the first fault.
         times: How many requests fail; None: all.
@@ -92,6 +92,10 @@ class Fault:
         ):  # fmt: skip
             if not is_valid:
                 raise ConfigError(f"{name} of a fault must be {expected}")
+        if self.body and self.status in (204, 304):
+            raise ConfigError(
+                f"body of a fault must be left out with status {self.status}, which has none"
+            )
 
     def matches(self, method: str, path: str) -> bool:
         """Return whether the fault is about a request.
@@ -103,7 +107,9 @@ class Fault:
         Returns:
             True if method and path match.
         """
-        return (not self.method or method == self.method) and bool(re.search(self.path, path))
+        return (not self.method or method == self.method.upper()) and bool(
+            re.search(self.path, path)
+        )
 
 
 def _is_number(value: object, low: float, high: float, *, whole: bool = False) -> bool:

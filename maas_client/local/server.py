@@ -248,7 +248,9 @@ def _ready_file_errors(path: Path) -> Iterator[None]:
 def _with_faults(app: ASGIApp, plan: FaultPlan | None) -> ASGIApp:
     if plan is None:
         return app
-    _LOG.warning("requests fail on purpose: this server has a plan of %d faults", len(plan.faults))
+    count = len(plan.faults)
+    faults = "1 fault" if count == 1 else f"{count} faults"
+    _LOG.warning("requests fail on purpose: this server has a plan of %s", faults)
     return FaultMiddleware(app, plan)
 
 

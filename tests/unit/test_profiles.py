@@ -80,6 +80,8 @@ def test_from_env_takes_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("[profile.work]\nbackend = 'local'", "profile must be a name"),
         ("[profiles.work]\nurl = ['a']", "profiles.work.url must be a text"),
+        ("[profiles.unused]\nbackend = 'zzz'", "profiles.unused.backend is 'zzz'"),
+        ("[profiles.unused]\nengine = 5", "profiles.unused.engine is '5'"),
         ("[profiles.work]\nfoundry_api_key = 'CANARY'", "Set MAAS_FOUNDRY_API_KEY instead"),
         ("[profiles.work]\nprofile = 'a'", "unknown key profiles.work.profile"),
         ("profile = 'gone'", "no profile 'gone'"),

@@ -103,6 +103,11 @@ def test_skip_times_and_probability() -> None:
         assert 30 < sum(runs[0]) < 90
 
 
+def test_a_method_matches_in_any_case() -> None:
+    assert Fault("post").matches("POST", "/jobs")
+    assert not Fault("post").matches("PUT", "/jobs")
+
+
 def test_plan_is_data() -> None:
     plan = FaultPlan([Fault("PUT", "/jobs", status=503, headers={"A": "b"}), Fault(stall_s=1.5)])
     assert FaultPlan.from_json(plan.to_json()).faults == plan.faults
@@ -130,6 +135,7 @@ def test_plan_is_data() -> None:
         ('[{"headers": {"A": "x\\r\\nB: c"}}]', "headers of a fault"),
         ('[{"headers": {"A b": "x"}}]', "headers of a fault"),
         ('[{"body": {}}]', "body of a fault"),
+        ('[{"status": 204, "body": "x"}]', "must be left out with status 204"),
         ('[{"keep_bytes": -1}]', "keep_bytes of a fault"),
         ('[{"stall_s": 1e9}]', "stall_s of a fault"),
         ('[{"delay_s": "1"}]', "delay_s of a fault"),

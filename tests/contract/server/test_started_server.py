@@ -21,6 +21,7 @@ from maas_client.errors import (
     ConfigError,
     MissingExtraError,
     NotFoundError,
+    ServiceError,
     TransportError,
 )
 
@@ -137,6 +138,22 @@ def test_a_record_that_is_no_file_is_an_error_of_this_library(tmp_path: Path, ki
     path.mkdir(mode=0o700) if kind == "folder" else os.mkfifo(path, 0o600)
     with pytest.raises(ConfigError, match=r"server\.json is not a file"):
         _local_server.read_running(tmp_path)
+
+
+def test_a_client_says_that_it_waits_for_a_server_without_a_record(
+    state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from maas_client.local.embedded_server import serve
+
+    monkeypatch.setattr(_local_server, "_NOTICE_S", 0.0)
+    monkeypatch.setattr(_local_server, "_START_S", 0.2)
+    with serve(engine="instant", state_dir=state):
+        (state / _local_server.RECORD_FILE).unlink()
+        owner = f"the local server (process {os.getpid()})"
+        with Client.local() as client, pytest.raises(ServiceError) as caught:
+            list(client.jobs.list())
+    assert owner in str(caught.value)
+    assert any(f"waiting for {owner}" in r.getMessage() for r in caplog.records)
 
 
 def test_a_killed_server_is_replaced_under_the_same_client(state: Path) -> None:
