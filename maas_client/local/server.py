@@ -301,6 +301,10 @@ class _Uvicorn(uvicorn.Server):
         if self.proxy is not None:
             await self.proxy.close()
         await super().shutdown(sockets)
+        if (
+            self.force_exit
+        ):  # a second Ctrl-C does not wait for requests; the application still ends
+            await self.lifespan.shutdown()
 
     def tunnel(self, authority: str) -> asyncio.Protocol:
         """Return the protocol that serves HTTP inside a proxy tunnel to ``authority``."""

@@ -70,6 +70,20 @@ def test_ready_file_and_clean_exit(tmp_path, number):
         assert not (tmp_path / "ready.json").exists()
 
 
+@posix
+def test_two_interrupts_end_the_server_without_a_traceback(tmp_path):
+    with serving(tmp_path) as (info, child), httpx.Client(trust_env=False) as client:
+        assert (
+            client.get(f"{info['url']}/discovery").status_code == 200
+        )  # its connection stays open
+        child.send_signal(signal.SIGINT)
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=20)
+        assert child.returncode == 0
+        assert err.endswith("stopped\n")
+        assert "Traceback" not in err
+
+
 def test_stale_ready_file_is_ignored(tmp_path):
     with serving(tmp_path) as (first, child):
         child.kill()
