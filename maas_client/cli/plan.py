@@ -59,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
     methods = (_method(args.method),) if args.method else plan.COMPARED_METHODS
     sizes = _sizes(args.machine)
     if not sizes and not args.no_measure:
-        print_note("timing a few blocks of the model on this machine ...")
+        print_note("timing a few blocks of the model on this machine; --no-measure skips it")
+    if not sizes:
+        _note_stand_in(args.model)
     plans = [
         plan.plan(
             args.model,
@@ -70,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
             r=args.lora_r,
             methods=methods,
             probe=not args.no_measure,
+            progress=lambda method: print_note(f"measuring {method} ..."),
         )
         for size in (sizes or [""])
     ]
@@ -81,6 +84,23 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print_comparison(plans, args.epochs, has_file=args.data is not None)
     return 0 if any(each.choice for each in plans) else 1
+
+
+def _note_stand_in(model: str) -> None:
+    """Print a note if a job on this machine would train other weights than those of the model."""
+    from maas_client.local import bases
+
+    if Path(model).expanduser().is_dir():
+        return
+    try:
+        name = bases.find_stand_in(model, Settings.load().cache_path())
+    except ConfigError:
+        return  # weights that cannot be read; a plan needs only the architecture
+    if name:
+        print_note(
+            f"note: {model} is not on this machine. A job of the local server would train {name} as a "
+            "stand-in, for which this plan does not apply."
+        )
 
 
 def _shape(model: str) -> Architecture:
@@ -179,6 +199,8 @@ def _print_plan(plan: Plan, epochs: int, *, has_file: bool) -> None:
     rows = [["METHOD", "FITS", "PEAK", "EPOCH", "ALL EPOCHS", "WHY"]]
     for estimate in plan.estimates:
         origin = "measured" if estimate.measured else "estimated"
+        if estimate.measured and not estimate.fits:
+            origin = "extrapolated"
         epoch_s = estimate.epoch_s
         rows.append(
             [

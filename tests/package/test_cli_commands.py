@@ -396,6 +396,17 @@ def test_models_show_suggests_a_name(run: Run) -> None:
     assert "Did you mean Phi-3-mini-4k-instruct" in err
 
 
+def test_plan_names_the_stand_in_of_a_local_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MAAS_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    cli.main(["plan", "--model", "Phi-3-mini", "--no-measure"])
+    err = capsys.readouterr().err
+    assert "Phi-3-mini is not on this machine. A job of the local server would train tiny" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_plan_compares_all_machines_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["plan", "--model", "Phi-4", "--machine", "all", "--epochs", "2"]
     assert cli.main(words) == 0

@@ -118,13 +118,28 @@ def find_model_facts(model: str) -> ModelInfo | None:
     return find_model(model, override=Settings.load().catalog_file())
 
 
-def _auto(model: str, cache_dir: Path) -> BaseWeights:
+def find_stand_in(model: str, cache_dir: Path) -> str | None:
+    """Return the name of the stand-in that ``auto`` uses for a model; None: it has weights of its own."""
+    if _own_folder(model, cache_dir) is not None or model == TINY:
+        return None
+    if not atomic_folder.is_complete(cache_dir / SMOLLM2, hashes=False):
+        return TINY
+    return SMOLLM2 if _smollm2(model, cache_dir).is_stand_in else None
+
+
+def _own_folder(model: str, cache_dir: Path) -> tuple[Path, str] | None:
+    """Return the folder on disk with a model's own weights, and their hub id."""
     facts = find_model_facts(model)
-    for folder in (
-        _find_folders(facts.huggingface_id, cache_dir) if facts and facts.huggingface_id else ()
-    ):
+    hub_id = facts.huggingface_id if facts else None
+    for folder in _find_folders(hub_id, cache_dir) if hub_id else ():
         if _architecture(folder) not in _UNSUPPORTED:
-            return _from_folder(model, folder, str(facts and facts.huggingface_id))
+            return folder, str(hub_id)
+    return None
+
+
+def _auto(model: str, cache_dir: Path) -> BaseWeights:
+    if own := _own_folder(model, cache_dir):
+        return _from_folder(model, *own)
     if atomic_folder.is_complete(cache_dir / SMOLLM2, hashes=False):
         return _smollm2(model, cache_dir)
     return _tiny(model, cache_dir)

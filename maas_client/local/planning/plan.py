@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -93,13 +93,17 @@ def plan(
     r: int = 8,
     methods: tuple[str, ...] = COMPARED_METHODS,
     probe: bool = True,
+    progress: Callable[[str], None] = lambda method: None,
 ) -> Plan:
     """Estimate each method. With ``probe``, measure a few blocks if the machine is this one, has no GPU and the
-    method fits by formula; everything else is an estimate and marked as such.
+    method fits by formula; everything else is an estimate and marked as such. ``progress`` is called with each
+    method before it is measured.
     Raises ``ConfigError`` for an unsupported architecture.
     """
     rows = tuple(
-        _estimate_method(shape, method, data, hardware, batch_size, r, probe=probe)
+        _estimate_method(
+            shape, method, data, hardware, batch_size, r, probe=probe, progress=progress
+        )
         for method in methods
     )
     choice = next((row.method for row in rows if row.fits), None)
@@ -124,6 +128,7 @@ def _estimate_method(
     r: int,
     *,
     probe: bool,
+    progress: Callable[[str], None],
 ) -> MethodEstimate:
     tokens = max(8, round(batch_size * data.mean_length))
     usable_bytes = int(hardware.memory_bytes * USABLE_MEMORY)
@@ -138,6 +143,7 @@ def _estimate_method(
         and memory.total <= usable_bytes
         and not recomputes
     ):
+        progress(method)
         measurement = measure(
             shape, method, data, batch_size=batch_size, r=r, threads=usable_cores()
         )
@@ -149,11 +155,11 @@ def _estimate_method(
         fits=fits,
         memory=memory,
         peak_bytes=peak_bytes,
-        epoch_s=steps * measurement.step_s
+        epoch_s=None
+        if not fits
+        else steps * measurement.step_s
         if measurement
-        else _estimate_epoch_s(shape, method, data, hardware, recomputes=recomputes)
-        if fits
-        else None,
+        else _estimate_epoch_s(shape, method, data, hardware, recomputes=recomputes),
         measured=measurement is not None,
         checkpoint_activations=recomputes,
         why=_explain(method, memory, peak_bytes, usable_bytes, fits=fits, recomputes=recomputes),
@@ -250,6 +256,11 @@ def _explain(
     if fits:
         extra = ", with activations computed twice" if recomputes else ""
         return f"{METHODS[method]}{extra}"
+    if memory.total <= usable_bytes:  # only the measured blocks say that it does not fit
+        return (
+            f"needs {format_bytes(peak_bytes)} of the {format_bytes(usable_bytes)} that may be used, "
+            f"extrapolated from measured blocks; {format_bytes(memory.total)} by formula"
+        )
     parts = memory.as_dict()
     parts.pop("total")
     name = max(parts, key=lambda part: parts[part])

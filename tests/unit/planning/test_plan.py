@@ -8,7 +8,7 @@ from maas_client import catalog
 from maas_client.errors import ConfigError
 from maas_client.local.machine import hardware, memory, model_architecture
 from maas_client.local.planning import plan
-from maas_client.local.planning.measure import RowStats
+from maas_client.local.planning.measure import Measurement, RowStats
 
 DATA = RowStats(1000, 300.0, 0.4)
 
@@ -143,3 +143,22 @@ def test_recommendation_names_the_smallest_and_the_fastest_machine() -> None:
     assert "Fastest: LoRA on Standard_ND96isr_H" in text
     small = [p for p in plans if "T4" in p.hardware.name]
     assert plan.recommend(small).startswith("Smallest machine: QLoRA")
+
+
+def test_measured_memory_that_does_not_fit_has_a_reason_and_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shape = catalog.get_model("Phi-3-mini").architecture
+    assert shape is not None
+    machine = hardware.Hardware("this machine (CPU)", "cpu", 24 * 2**30, 2, here=True)
+    measurement = Measurement(step_s=1.0, peak_bytes=41 * 2**30)
+    monkeypatch.setattr(plan, "measure", lambda *args, **options: measurement)
+    measured: list[str] = []
+    found = plan.plan("Phi-3-mini", shape, RowStats(40, 33, 0.4), machine, progress=measured.append)
+    assert measured == ["LoRA", "DoRA", "QLoRA"]
+    for estimate in found.estimates[:3]:
+        assert estimate.measured
+        assert not estimate.fits
+        assert estimate.epoch_s is None
+        assert "extrapolated from measured blocks" in estimate.why
+        assert f"{plan.format_bytes(estimate.memory.total)} by formula" in estimate.why
