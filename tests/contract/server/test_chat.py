@@ -384,6 +384,38 @@ def price_tool(name, schema=SCHEMA):
     return {"type": "function", "function": {"name": name, "parameters": schema}}
 
 
+@pytest.mark.parametrize(
+    ("parameters", "place"),
+    [
+        ({"response_format": {"type": "text", "json_schema": {}}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "foo": 1}}},
+            "response_format.json_schema.foo",
+        ),
+        ({"tools": [{**price_tool("a"), "zzz": 1}]}, "tools[0].zzz"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "a", "zzz": 1}}]},
+            "tools[0].function.zzz",
+        ),
+        ({"tools": [price_tool("a", {"type": "string"})]}, "tools[0].function.parameters"),
+        (
+            {"tools": [price_tool("a", {"type": ["string", "object"]})]},
+            "tools[0].function.parameters",
+        ),
+        (
+            {
+                "tools": [price_tool("a")],
+                "tool_choice": {"type": "function", "function": {"name": "a"}, "x": 1},
+            },
+            "tool_choice.x",
+        ),
+    ],
+)
+def test_members_without_effect_are_refused_by_name(azure: Azure, ministral, parameters, place):
+    response = azure.chat(ministral, "x", **parameters)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, place)
+
+
 def test_tool_choice(azure: Azure, ministral):
     tools = [price_tool("price"), price_tool("stock", {"type": "object", "properties": {}})]
     for choice, expected in (

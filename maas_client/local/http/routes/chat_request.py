@@ -54,6 +54,8 @@ _ONLY_VALUES: Mapping[str, tuple[Any, ...]] = {
 """Parameters of OpenAI's API, Azure's and its models', with the values that mean what this server does."""
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
+_SCHEMA_MEMBERS = ("name", "description", "schema", "strict")
+_FUNCTION_MEMBERS = ("name", "description", "parameters", "strict")
 _FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -192,6 +194,8 @@ class _Reader:
         kind = response_format.get("type") if isinstance(response_format, dict) else None
         if kind not in ("text", "json_object", "json_schema"):
             raise self.error("response_format", "must have type text, json_object or json_schema")
+        members = ("type", "json_schema") if kind == "json_schema" else ("type",)
+        self._check_members("response_format", response_format, members)
         if kind == "text":
             return None
         self._check_capability(
@@ -202,9 +206,20 @@ class _Reader:
         definition = response_format.get("json_schema")
         if not isinstance(definition, dict) or not isinstance(definition.get("name"), str):
             raise self.error("response_format", "must have a json_schema with a name")
+        self._check_members("response_format.json_schema", definition, _SCHEMA_MEMBERS)
         schema = definition.get("schema", JSON_OBJECT)
         self._check_schema("response_format", schema, definition)
         return {} if schema is True else schema
+
+    def _check_members(
+        self, place: str, value: Mapping[str, Any], members: Collection[str]
+    ) -> None:
+        """Refuse members of an object that would have no effect."""
+        for name in value:
+            if name not in members:
+                raise self.error(
+                    f"{place}.{name[:60]}", f"is not known: {place} has {', '.join(members)}"
+                )
 
     @property
     def _formats(self) -> Collection[str]:
@@ -259,6 +274,8 @@ class _Reader:
         function = tool.get("function")
         if not isinstance(function, dict):
             raise self.error(f"{place}.function", "must be an object")
+        self._check_members(place, tool, ("type", "function"))
+        self._check_members(f"{place}.function", function, _FUNCTION_MEMBERS)
         name = function.get("name")
         if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
             raise self.error(
@@ -267,6 +284,8 @@ class _Reader:
         parameters = function.get("parameters")
         if not isinstance(parameters, dict | None):
             raise self.error(f"{place}.function.parameters", "must be a JSON schema")
+        if parameters and parameters.get("type", "object") != "object":
+            raise self.error(f"{place}.function.parameters", "must have type object")
         self._check_schema(f"{place}.function.parameters", arguments_schema(function), function)
         return {"name": name, "parameters": parameters}
 
@@ -279,7 +298,10 @@ class _Reader:
             return (str(choice) if functions else "none"), None
         name = None
         if isinstance(choice, dict) and choice.get("type") == "function":
+            self._check_members("tool_choice", choice, ("type", "function"))
             function = choice.get("function")
+            if isinstance(function, dict):
+                self._check_members("tool_choice.function", function, ("name",))
             name = str(function.get("name")) if isinstance(function, dict) else ""
             if functions and name not in [f["name"] for f in functions]:
                 raise self.error("tool_choice", f"names {name[:64]!r}, which is not in tools")
