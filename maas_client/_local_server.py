@@ -39,7 +39,7 @@ IDLE_TIMEOUT_S = 1800.0
 """After this time without jobs and requests a server that was started for a command stops."""
 _START_S = 60.0
 _STOP_S = 30.0
-_NOTICE_S = 5.0
+_NOTICE_S = 2.0
 """After this time a program says that it waits for a server."""
 _POLL_S = 0.02
 _PROBE_TIMEOUT_S = 2.0
@@ -426,9 +426,18 @@ def _start_lock(folder: Path) -> Iterator[None]:
     """Let one program at a time start a server. Others wait until it answers."""
     descriptor = os.open(folder / _START_LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        deadline = time.monotonic() + 2 * _START_S
+        started = time.monotonic()
+        is_noticed = False
         while not try_lock(descriptor):
-            if time.monotonic() > deadline:
+            waited_s = time.monotonic() - started
+            if waited_s > _NOTICE_S and not is_noticed:
+                is_noticed = True
+                _log.warning(
+                    "waiting for another program that starts a local server with its state in %s",
+                    folder,
+                    extra={"is_notice": True},
+                )
+            if waited_s > 2 * _START_S:
                 raise errors.ServiceError(
                     f"another program has been starting a local server for {2 * _START_S:.0f} seconds",
                     hint="Start one with: maas-client serve",

@@ -156,6 +156,23 @@ def test_a_client_says_that_it_waits_for_a_server_without_a_record(
     assert any(f"waiting for {owner}" in r.getMessage() for r in caplog.records)
 
 
+def test_a_client_says_that_it_waits_for_a_program_that_starts_a_server(
+    state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_local_server, "_NOTICE_S", 0.0)
+    monkeypatch.setattr(_local_server, "_START_S", 0.1)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (
+        _local_server._start_lock(state),
+        Client.local() as client,
+        pytest.raises(ServiceError, match="another program"),
+    ):
+        list(client.jobs.list())
+    waits = [r for r in caplog.records if "waiting for another program" in r.getMessage()]
+    assert len(waits) == 1
+    assert str(state) in waits[0].getMessage()
+
+
 def test_a_killed_server_is_replaced_under_the_same_client(state: Path) -> None:
     with Client.local() as client:
         dataset = client.datasets.upload(str(DATA), model="Phi-3-mini")
