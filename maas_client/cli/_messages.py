@@ -167,7 +167,10 @@ def _argument(part: Argument) -> str | None:
 
 def _call(part: Call) -> str:
     words = _COMMANDS.get(part.name) or part.name.replace(".", " ").replace("_", "-")
-    return " ".join(["maas-client", words, *map(_positional, part.arguments)])
+    arguments = [*map(_positional, part.arguments)]
+    if part.name == "deployments.create":
+        arguments[1:1] = ["--job"] if arguments[1:] else []
+    return " ".join(["maas-client", words, *arguments])
 
 
 def _positional(argument: str | Argument) -> str:

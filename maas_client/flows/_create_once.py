@@ -168,12 +168,13 @@ def _unknown_outcome(
     )
 
 
-def name_conflict(name: str) -> NameInUseError:
+def name_conflict(name: str, hint: str | None = None) -> NameInUseError:
     """Return the error for a deployment name that is in use for another model."""
     return NameInUseError(
         f"deployment {name!r} exists with another model",
         operation="deployments.create",
-        hint=Text.format(
+        hint=hint
+        or Text.format(
             "Choose another name, or delete it first: {}", Call("deployments.delete", repr(name))
         ),
     )

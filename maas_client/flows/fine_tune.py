@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Unpack
 
 from maas_client._messages import Argument, Call, Text
 from maas_client._progress import explain_interrupt, show_progress
 from maas_client.dataset.sources import DataFile, DataSource
-from maas_client.errors import ConfigError, DatasetError
+from maas_client.errors import ConfigError, DatasetError, NotFoundError
 from maas_client.flows import datasets, deployments, identifiers, job_events, jobs
+from maas_client.flows._create_once import NameInUseError, name_conflict
 from maas_client.flows._io import IO
+from maas_client.flows._requests import JobRequest
 from maas_client.flows._signature import expand_options
 from maas_client.flows.datasets import JobData
 from maas_client.flows.jobs import JOB_OPTION_DEFAULTS, JobOptions
-from maas_client.types import Dataset, FineTuneResult, Job, JobEvent, Model
+from maas_client.types import Dataset, FineTuneResult, Job, JobEvent, Model, ValidationReport
 
 
 @expand_options(JobOptions, JOB_OPTION_DEFAULTS)
@@ -143,6 +146,8 @@ async def fine_tune(
                 ignore=options.get("ignore", ()),
                 validation=validation_file,
             )
+            if deploy is not None:
+                await _check_deployment(io, deploy, request, report)
             request = await jobs.attach_data(
                 io, request, training_file, validation_file, options, display, report=report
             )
@@ -156,11 +161,33 @@ async def fine_tune(
         deployment = None
         if deploy is not None:
             display.on_status(f"deploying {deploy}")
-            deployment = await deployments.create(
-                io, deploy, job, sku=sku, capacity=capacity, allow_retired=True
-            )
+            try:
+                deployment = await deployments.create(
+                    io, deploy, job, sku=sku, capacity=capacity, allow_retired=True
+                )
+            except NameInUseError as error:
+                next_call = Call("deployments.create", repr(f"{deploy[:50]}-2"), repr(job.name))
+                hint = Text.format("Deploy the job under another name: {}", next_call)
+                raise name_conflict(deploy, hint) from error
             display.on_status(f"{job.status}, {deploy} answers")
     return FineTuneResult(report=report, dataset=request.training, job=job, deployment=deployment)
+
+
+async def _check_deployment(
+    io: IO, name: str, request: JobRequest, report: ValidationReport
+) -> None:
+    """Raise ``NameInUseError`` if there is such a deployment and the job is yet to be created.
+
+    The model of a job that exists may be the deployed one; that of a new job is not.
+    """
+    try:
+        await deployments.get(io, name)
+    except NotFoundError:
+        return
+    training, *validation = [Dataset(id="", name="", sha256=file.sha256) for file in report.files]
+    request = replace(request, training=training, validation=next(iter(validation), None))
+    if not await jobs.job_backend(io).is_created(io, request):
+        raise name_conflict(name)
 
 
 def _require_file(data: JobData | None) -> DataFile:

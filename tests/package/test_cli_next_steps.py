@@ -73,6 +73,39 @@ def test_from_the_job_to_the_answer(run: Run, options: list[str]) -> None:
     assert code == 0, err
 
 
+def test_a_deployment_name_that_is_in_use(run: Run, options: list[str], tmp_path: Path) -> None:
+    name = f"in-use-{options[-1]}"
+    job = [
+        "--model",
+        "Phi-3-mini",
+        "--validation",
+        str(TRAIN.parent / "validation.jsonl"),
+        *options,
+    ]
+    tune = [*job, "--deploy", name]
+    assert run("fine-tune", str(TRAIN), *tune)[0] == 0
+    assert run("fine-tune", str(TRAIN), *tune)[0] == 0  # its model is that of this job
+
+    def count() -> list[int]:
+        verbs = ("jobs", "datasets")
+        return [len(json.loads(run(verb, "list", "--json", *options)[1])) for verb in verbs]
+
+    before = count()
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(b"".join(TRAIN.read_bytes().splitlines(keepends=True)[:20]))
+    for words in ([str(other)], [str(TRAIN), "--epochs", "2"], [str(TRAIN), "--force-new"]):
+        code, _, err = run("fine-tune", *words, *tune)
+        assert code == 1
+        assert f"deployment '{name}' exists with another model" in err
+        assert count() == before, words
+    assert run("jobs", "create", str(TRAIN), "--epochs", "2", *job)[0] == 0
+    code, _, err = run("fine-tune", str(TRAIN), "--epochs", "2", *tune)
+    assert code == 1
+    code, out, err = paste(run, err, "deployments create")
+    assert code == 0, err
+    assert f"{name}-2" in out
+
+
 def test_a_name_that_does_not_exist(run: Run, options: list[str]) -> None:
     for words, verb in (
         (["jobs", "show", "nothing"], "jobs list"),

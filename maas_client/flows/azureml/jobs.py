@@ -135,9 +135,8 @@ async def create(io: IO, request: JobRequest) -> Job:
     """Create the job, or return the live or completed one with the same inputs."""
     job_fingerprint = fingerprint(request)
     body = _body(io, request, job_fingerprint)
-    stem = request.name or f"{_slug(request.model_name)}-{job_fingerprint[:12]}"
-    for attempt in range(1, _MAX_ATTEMPTS):
-        name = stem if attempt == 1 else f"{stem}-{attempt}"
+    names = _names(request, job_fingerprint)
+    for name in names:
         existing = await _find(io, name)
         is_new = existing is None
         if existing is None:
@@ -159,8 +158,29 @@ async def create(io: IO, request: JobRequest) -> Job:
         if has_same_inputs and not has_failed and not request.force_new:
             return (await to_job(io, existing, name)).model_copy(update={"attached": True})
     raise ConflictError(
-        f"there are already {_MAX_ATTEMPTS - 1} jobs named {stem!r}", operation="jobs.create"
+        f"there are already {len(names)} jobs named {names[0]!r}", operation="jobs.create"
     )
+
+
+async def is_created(io: IO, request: JobRequest) -> bool:
+    """Return whether ``create`` would return a job that exists."""
+    job_fingerprint = fingerprint(request)
+    for name in _names(request, job_fingerprint):
+        existing = await _find(io, name)
+        if existing is None:
+            return False
+        has_same_inputs = (
+            existing.properties.properties.get(FINGERPRINT_PROPERTY) == job_fingerprint
+        )
+        if has_same_inputs and not statuses.is_failed(existing.properties.status):
+            return not request.force_new
+    return False
+
+
+def _names(request: JobRequest, job_fingerprint: str) -> list[str]:
+    """Return the names that ``create`` tries, one after the other."""
+    stem = request.name or f"{_slug(request.model_name)}-{job_fingerprint[:12]}"
+    return [stem, *(f"{stem}-{attempt}" for attempt in range(2, _MAX_ATTEMPTS))]
 
 
 async def _find(io: IO, name: str) -> m.Job | None:

@@ -184,6 +184,13 @@ async def _create(io: IO, request: JobRequest, fingerprint: str) -> Job:
     return to_job(job) if request.force_new else await _keep_oldest(io, job, fingerprint, known_ids)
 
 
+async def is_created(io: IO, request: JobRequest) -> bool:
+    """Return whether ``create`` would return a job that exists."""
+    existing = await _find_jobs(io, fingerprints.job_fingerprint(request))
+    is_usable = any(not statuses.is_failed(job.status) for job in existing)
+    return is_usable and not request.force_new
+
+
 def _unknown_hint(request: JobRequest, suffix: str) -> str:
     if request.force_new:
         return Text.format(
