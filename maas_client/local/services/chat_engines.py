@@ -141,9 +141,10 @@ class InstantChatEngine:
         emitted = words_until_stop if limit is None else words_until_stop[:limit]
         for token in emitted:
             yield ChatChunk(text=token)
-        reason = (
-            "tool_calls" if calls else "length" if len(emitted) < len(words_until_stop) else "stop"
-        )
+        is_cut = len(emitted) < len(words_until_stop)
+        if calls and limit is not None:
+            calls, is_cut = _cut_calls(calls, limit - len(emitted))
+        reason = "length" if is_cut else "tool_calls" if calls else "stop"
         prompt_tokens = sum(len(split_words(content_text(m.get("content")))) for m in chat.messages)
         completion_tokens = len(emitted) + (len(split_words(json.dumps(calls))) if calls else 0)
         usage = {
@@ -242,6 +243,19 @@ def _apply_stop(tokens: list[str], stop: Any) -> list[str]:
         if stop_string and stop_string in text
     ]
     return _split_words(text[: min(positions)]) if positions else tokens
+
+
+def _cut_calls(calls: list[dict[str, Any]], limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """Return the calls whose arguments have at most ``limit`` words, and whether any was cut."""
+    kept: list[dict[str, Any]] = []
+    for call in calls:
+        words = _split_words(call["function"].get("arguments") or "{}")
+        if len(words) > limit:
+            cut = {**call, "function": {**call["function"], "arguments": "".join(words[:limit])}}
+            return ([*kept, cut] if limit > 0 else kept), True
+        kept.append(call)
+        limit -= len(words)
+    return kept, False
 
 
 def _with_ids(calls: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:

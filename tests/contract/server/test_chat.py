@@ -416,6 +416,15 @@ def test_members_without_effect_are_refused_by_name(azure: Azure, ministral, par
     assert (response.status_code, response.json()["error"]["param"]) == (400, place)
 
 
+def test_max_tokens_cuts_the_arguments_of_a_call(azure: Azure, ministral):
+    body = {"tools": [price_tool("a")], "tool_choice": "required"}
+    whole = azure.chat(ministral, "x", **body).json()["choices"][0]
+    cut = azure.chat(ministral, "x", **body, max_tokens=1).json()["choices"][0]
+    assert (whole["finish_reason"], cut["finish_reason"]) == ("tool_calls", "length")
+    arguments = [c["message"]["tool_calls"][0]["function"]["arguments"] for c in (whole, cut)]
+    assert arguments[1] == arguments[0].split(" ")[0]
+
+
 def test_tool_choice(azure: Azure, ministral):
     tools = [price_tool("price"), price_tool("stock", {"type": "object", "properties": {}})]
     for choice, expected in (
