@@ -87,7 +87,7 @@ def _create_validator(schema: Schema) -> Any:
         if isinstance(instance, str) and not matches(regex, instance):
             yield ValidationError("does not match the pattern")
 
-    extended: Any = extend(  # type: ignore[no-untyped-call]
+    extended: Any = extend(  # type: ignore[no-untyped-call]  # jsonschema has no types
         Draft202012Validator, {"$ref": reference, "pattern": pattern}
     )
     return extended(schema)
