@@ -27,7 +27,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 # Every dependency of the client and the server at the lowest version that pyproject.toml declares: imports,
 # errors, validation, every client method, uploads, and an application's tests with the plugin. The first
