@@ -164,7 +164,8 @@ class Transport(Generic[W]):
         if self._connection.tokens is None:
             return None
         scope = self._connection.cloud.scopes[plane]
-        return await self._connection.tokens.get(scope, self.http.call)
+        deadline = time.monotonic() + self._connection.timeout_s
+        return await self._connection.tokens.get(scope, self.http, deadline)
 
     def elapsed(self) -> float:
         return max(time.monotonic() - self._started[0], time.time() - self._started[1])
@@ -365,7 +366,7 @@ class Transport(Generic[W]):
             "accept-encoding": "identity",
             "x-ms-client-request-id": str(uuid.uuid4()),
             **headers,
-            **await self._credential_headers(op, target, key, claims),
+            **await self._credential_headers(op, target, key, claims, deadline),
         }
         content, files = None, None
         if op.body == "json":
@@ -394,7 +395,12 @@ class Transport(Generic[W]):
         return self._connection.cloud.scopes[op.plane]
 
     async def _credential_headers(
-        self, op: Operation[Any], target: str, key: str | None, claims: str | None
+        self,
+        op: Operation[Any],
+        target: str,
+        key: str | None,
+        claims: str | None,
+        deadline: float,
     ) -> dict[str, str]:
         """Check the host, and return the authentication headers; none if the address contains a SAS."""
         connection = self._connection
@@ -419,5 +425,5 @@ class Transport(Generic[W]):
             return {"api-key": Secret(connection.api_key)}
         if connection.tokens is None:
             return {}
-        token = await connection.tokens.get(self._token_scope(op), self.http.call, claims)
+        token = await connection.tokens.get(self._token_scope(op), self.http, deadline, claims)
         return {"authorization": Secret(f"Bearer {token}")}

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar, cast
 
@@ -21,6 +22,7 @@ import httpx
 
 from maas_client._transport.http import (
     Chunks,
+    DeadlineError,
     HttpRequest,
     HttpResponse,
     ResponseReader,
@@ -167,6 +169,16 @@ class AsyncHttpClient:
 
     async def call(self, fn: Callable[[], T]) -> T:
         return await asyncio.to_thread(fn)
+
+    async def wait(self, work: Future[T] | Awaitable[T], deadline: float) -> T:
+        limit = asyncio.timeout(max(deadline - time.monotonic(), 0.0))
+        try:
+            async with limit:
+                return await (asyncio.wrap_future(work) if isinstance(work, Future) else work)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise DeadlineError("the deadline has passed") from error
 
     async def parallel(
         self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int

@@ -9,12 +9,15 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 from maas_client._messages import Argument, PythonOnly, Text
 from maas_client._secret import Secret, clear_tracebacks, find_invalid_character
 from maas_client._settings import azure_identity_variables
+from maas_client._transport.http import DeadlineError, HttpClient, start_thread
+from maas_client._transport.retry import NotSentError
 from maas_client.errors import AuthError
 
 REFRESH_BEFORE_EXPIRY_S = 300
@@ -29,8 +32,18 @@ class TokenCredential(Protocol):
         ...
 
 
+class TokenTimeoutError(NotSentError):
+    """The credential has not returned a token in time, so the request was not sent."""
+
+    timed_out = True
+
+
 class TokenCache:
     """The access tokens of one connection, by scope.
+
+    A credential may take long, or hang (a command line, a sign-in in a browser), and cannot be interrupted. So
+    a blocking one is called on a thread of its own, and the calls that need its token wait until their
+    deadlines. A later call waits for the same request, in place of a second sign-in.
 
     Args:
         credential: The credential to ask; None to create a ``DefaultAzureCredential`` when one is needed.
@@ -42,8 +55,8 @@ class TokenCache:
         self._credential_type = type(credential).__name__ if credential else None
         self._authority = authority
         self._tokens: dict[str, tuple[Secret, float]] = {}
+        self._requests: dict[tuple[str, str | None], Future[str | None]] = {}
         self._lock = threading.Lock()
-        self._request_lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"TokenCache({self._credential_name})"
@@ -53,66 +66,74 @@ class TokenCache:
         return type(self._credential).__name__ if self._credential else "DefaultAzureCredential"
 
     async def get(
-        self,
-        scope: str,
-        offload: Callable[[Callable[[], Any]], Awaitable[Any]],
-        claims: str | None = None,
+        self, scope: str, http: HttpClient, deadline: float, claims: str | None = None
     ) -> str:
         """Return a token.
 
         Args:
             scope: The scope to request.
-            offload: Runs a blocking credential without blocking other coroutines.
+            http: Waits for the credential, blocking or not.
+            deadline: Until when, on the clock of ``time.monotonic()``.
             claims: The claims that a 401 response asked for; a new token is requested with them.
 
         Raises:
             AuthError: No token could be obtained. The hint is about the credential that failed.
+            TokenTimeoutError: The credential has not returned one before the deadline.
         """
         cached = self._tokens.get(scope)
         if cached and claims is None and _is_fresh(cached):
             return cached[0]
-        options = {"claims": claims} if claims else {}
         handled = sys.exc_info()[1]
+        audience = scope.removesuffix("/.default")
         try:
             credential = self._get_credential()
             if inspect.iscoroutinefunction(credential.get_token):
-                reason = self._keep(scope, await credential.get_token(scope, **options))
+                work = credential.get_token(scope, **_token_options(claims))
+                reason = self._keep(scope, await http.wait(work, deadline))
             else:
-                reason = await offload(lambda: self._request(credential, scope, cached, options))
+                reason = await http.wait(self._start_request(credential, scope, claims), deadline)
+        except DeadlineError as error:
+            raise TokenTimeoutError(
+                f"no token for {audience}: {self._credential_name} did not return one before the deadline",
+                hint=Text(
+                    "If a sign-in is open, finish it, and run the same call again. ",
+                    PythonOnly("A longer deadline, in seconds: ", Argument("timeout"), "."),
+                ),
+            ) from error
         except Exception as error:
             clear_tracebacks(error, handled)
             raise AuthError(
-                f"no token for {scope.removesuffix('/.default')}: {_describe_failure(error)}",
+                f"no token for {audience}: {_describe_failure(error)}",
                 hint=sign_in_hint(error, self._credential_type, azure_identity_variables()),
             ) from error
         stored = self._tokens.get(scope)
         if reason is not None or stored is None:
             raise AuthError(
-                f"no token for {scope.removesuffix('/.default')}: "
-                f"{self._credential_name} returned {reason or 'none'}",
+                f"no token for {audience}: {self._credential_name} returned {reason or 'none'}",
                 hint="Its get_token method returns an object with token (a string) and expires_on "
                 "(seconds since 1970).",
             )
         return stored[0]
 
-    def _request(
-        self,
-        credential: TokenCredential,
-        scope: str,
-        refused: tuple[Secret, float] | None,
-        options: dict[str, str],
-    ) -> str | None:
-        """Request a token, unless another thread has got one in the meantime."""
-        with self._request_lock:
+    def _start_request(
+        self, credential: TokenCredential, scope: str, claims: str | None
+    ) -> Future[str | None]:
+        """Return the request for a token that runs already, or start one."""
+        key = (scope, claims)
+        with self._lock:
             current = self._tokens.get(scope)
-            if (
-                current is not refused
-                and current is not None
-                and not options
-                and _is_fresh(current)
-            ):
-                return None
-            return self._keep(scope, credential.get_token(scope, **options))
+            if claims is None and current is not None and _is_fresh(current):
+                renewed: Future[str | None] = Future()  # by another thread, in the meantime
+                renewed.set_result(None)
+                return renewed
+            request = self._requests.get(key)
+            if request is None or request.done():
+                request = start_thread(
+                    lambda: self._keep(scope, credential.get_token(scope, **_token_options(claims)))
+                )
+                self._requests[key] = request
+                request.add_done_callback(lambda _: self._requests.pop(key, None))
+            return request
 
     def _keep(self, scope: str, answer: Any) -> str | None:
         """Keep a token; return what is wrong with it instead, in words.
@@ -140,6 +161,10 @@ class TokenCache:
 
                 self._credential = DefaultAzureCredential(authority=self._authority)
             return self._credential
+
+
+def _token_options(claims: str | None) -> dict[str, str]:
+    return {"claims": claims} if claims else {}
 
 
 def _is_fresh(token: tuple[Secret, float]) -> bool:

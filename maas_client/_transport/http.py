@@ -7,10 +7,12 @@ can run any coroutine that uses them without an event loop or a thread, even ins
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 import zlib
 from collections.abc import (
     AsyncGenerator,
+    Awaitable,
     Callable,
     Coroutine,
     Iterable,
@@ -18,6 +20,8 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urljoin
@@ -94,9 +98,41 @@ class HttpClient(Protocol):
     def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]: ...
     async def sleep(self, seconds: float) -> None: ...
     async def call(self, fn: Callable[[], T]) -> T: ...
+    async def wait(self, work: Future[T] | Awaitable[T], deadline: float) -> T:
+        """Return the result of ``work``; raise ``DeadlineError`` if it takes longer than until the deadline.
+
+        This is the one limit for what is not a read or a write of a socket: sign-ins and look-ups of names.
+        """
+        ...
+
     async def parallel(
         self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int
     ) -> list[T]: ...
+
+
+class DeadlineError(TimeoutError):
+    """What was waited for has not ended before the deadline."""
+
+
+def start_thread(function: Callable[[], T]) -> Future[T]:
+    """Call a function that cannot be interrupted on a thread of its own, which may outlive the program.
+
+    A thread of an executor may not: Python waits for it at the end.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
+    context = copy_context()
+
+    def work() -> None:
+        try:
+            result = context.run(function)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=work, name="maas-client-wait", daemon=True).start()
+    return future
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:

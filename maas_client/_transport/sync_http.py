@@ -10,6 +10,7 @@ in ``limit_connections``; ``tests/unit/transport`` fails if they move.
 
 from __future__ import annotations
 
+import ipaddress
 import queue
 import socket
 import ssl
@@ -19,6 +20,7 @@ import time
 import weakref
 from collections.abc import (
     AsyncGenerator,
+    Awaitable,
     Callable,
     Coroutine,
     Generator,
@@ -26,6 +28,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
@@ -35,11 +38,13 @@ import httpx
 
 from maas_client._transport.http import (
     Chunks,
+    DeadlineError,
     HttpRequest,
     HttpResponse,
     ResponseReader,
     make_client,
     run_sync,
+    start_thread,
     to_httpx,
     translate_error,
 )
@@ -152,12 +157,44 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        return self.add(
-            self._inner.connect_tcp(host, port, _time_left(timeout), local_address, socket_options)
-        )
+        time_left = _time_left(timeout)
+        options = (host, port, time_left, local_address, socket_options)
+        if time_left is None or _DEADLINE.get() is None or _is_address(host):
+            return self.add(self._inner.connect_tcp(*options))
+        # A look-up of a name has no time limit of its own.
+        future = start_thread(lambda: self._inner.connect_tcp(*options))
+        try:
+            return self.add(_result(future, time.monotonic() + time_left))
+        except DeadlineError as error:
+            future.add_done_callback(_close_late_stream)
+            raise httpcore.ConnectTimeout(
+                f"no address or no connection within {time_left:.0f} s"
+            ) from error
 
     def sleep(self, seconds: float) -> None:
         self._inner.sleep(seconds)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _result(future: Future[T], deadline: float) -> T:
+    try:
+        return future.result(max(deadline - time.monotonic(), 0.0))
+    except TimeoutError:
+        if future.done():
+            raise
+        raise DeadlineError("the deadline has passed") from None
+
+
+def _close_late_stream(future: Future[httpcore.NetworkStream]) -> None:
+    if future.exception() is None:
+        future.result().close()
 
 
 def limit_connections(client: httpx.Client) -> bool:
@@ -336,6 +373,9 @@ class SyncHttpClient:
 
     async def call(self, fn: Callable[[], T]) -> T:
         return fn()
+
+    async def wait(self, work: Future[T] | Awaitable[T], deadline: float) -> T:
+        return _result(work, deadline) if isinstance(work, Future) else await work
 
     async def parallel(
         self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int

@@ -78,7 +78,9 @@ async def create_once(
             return await create()
         except MaasError as create_error:
             is_local_failure = io.scope.local and not may_have_acted
-            if not _reached_network(create_error, connected=is_local_failure):
+            if not may_have_acted and not _reached_network(
+                create_error, connected=is_local_failure
+            ):
                 raise
             error = create_error
         is_unclear = _is_ambiguous(error)
@@ -127,9 +129,12 @@ def _waits(io: IO, error: MaasError) -> list[float]:
 
 
 def _reached_network(error: MaasError, *, connected: bool) -> bool:
-    """Return whether the request was at least tried to be sent; with ``connected``, whether it was sent."""
+    """Return whether the request was at least tried to be sent; with ``connected``, whether it was sent.
+
+    It was not if the credential has used up its time.
+    """
     if isinstance(error, TransportError):
-        return error.was_sent or not connected
+        return error.was_sent or not (connected or error.timed_out)
     if isinstance(error, AuthError):
         return error.status is not None  # without one, no token could be obtained
     return isinstance(error, StatusError)

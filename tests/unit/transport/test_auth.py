@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from azure.core.exceptions import ClientAuthenticationError  # noqa: TID253 - what is read here
 
 from maas_client._settings import azure_identity_variables
-from maas_client._transport import auth, run_sync
+from maas_client._transport import (
+    AsyncHttpClient,
+    Connection,
+    SyncHttpClient,
+    Transport,
+    auth,
+    run_sync,
+)
 from maas_client._transport.auth import credential_attempts, sign_in_hint
-from maas_client.errors import AuthError
+from maas_client._transport.clouds import CLOUDS
+from maas_client.errors import AuthError, TransportError
+from maas_client.flows._create_once import create_once
+from maas_client.wire.operation import Plane, Scope
+from tests.unit.transport.conftest import GET, PUT, ScriptedServer, http_response
 
 ALL = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
 
@@ -95,13 +115,153 @@ def test_token_that_expires_every_hour_is_renewed_in_time(monkeypatch: pytest.Mo
             self.issued.append(now[0])
             return SimpleNamespace(token=f"until-{now[0] + 3600}", expires_on=now[0] + 3600)
 
-    async def call(function: Any) -> Any:
-        return function()
-
+    http = SyncHttpClient()
+    deadline = time.monotonic() + 60
     credential = HourlyCredential()
     cache = auth.TokenCache(credential, "login.microsoftonline.com")
     for _ in range(24 * 60):
-        token = run_sync(cache.get("https://ai.azure.com/.default", call))
+        token = run_sync(cache.get("https://ai.azure.com/.default", http, deadline))
         assert float(token.removeprefix("until-")) > now[0] + 60
         now[0] += 60
+    http.close()
     assert 24 <= len(credential.issued) <= 28
+
+
+class HangingCredential:
+    """Does not return before ``release`` is set, as a sign-in that nobody finishes."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.is_called, self.release = threading.Event(), threading.Event()
+
+    def get_token(self, *scopes: str, **options: Any) -> Any:
+        self.calls += 1
+        self.is_called.set()
+        assert self.release.wait(30)
+        return SimpleNamespace(token="late", expires_on=time.time() + 3600)
+
+
+class HangingAsyncCredential(HangingCredential):
+    async def get_token(self, *scopes: str, **options: Any) -> Any:
+        self.calls += 1
+        await asyncio.sleep(30)
+
+
+def azure_transport(url: str, http: Any, credential: Any, timeout_s: float) -> Transport[Any]:
+    """Return a transport for Azure whose ARM is at ``url``."""
+    cloud = CLOUDS["public"]
+    suffixes = {**cloud.suffixes, Plane.ARM: (url.removeprefix("http://"),)}
+    scope = Scope("azureml", False, {}, {"arm": url})
+    tokens = auth.TokenCache(credential, "login")
+    return Transport(
+        Connection(scope, replace(cloud, suffixes=suffixes), tokens, timeout_s=timeout_s), http
+    )
+
+
+@contextmanager
+def time_bounds(low: float, high: float) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    assert low <= time.monotonic() - start < high
+
+
+@pytest.mark.parametrize("has_client", [False, True], ids=["", "http="])
+@pytest.mark.parametrize(
+    ("kind", "is_async"),
+    [(HangingCredential, False), (HangingCredential, True), (HangingAsyncCredential, True)],
+)
+async def test_deadline_includes_the_credential(
+    server: ScriptedServer, kind: type[HangingCredential], *, is_async: bool, has_client: bool
+) -> None:
+    server.script = [http_response()]
+    credential = kind()
+    client = (httpx.AsyncClient() if is_async else httpx.Client()) if has_client else None
+    http: Any = AsyncHttpClient(client) if is_async else SyncHttpClient(client)
+    transport = azure_transport(server.url, http, credential, timeout_s=0.3)
+    with time_bounds(0.3, 0.8), pytest.raises(TransportError, match="did not return one") as caught:
+        await transport.send(GET, thing="x")
+    assert not caught.value.was_sent
+    assert server.requests == []
+    credential.release.set()
+    if client is not None:
+        await client.aclose() if is_async else client.close()  # type: ignore[union-attr, func-returns-value]
+    else:
+        await http.aclose() if is_async else http.close()
+
+
+def test_later_calls_wait_for_the_same_sign_in(server: ScriptedServer) -> None:
+    server.script = [http_response()]
+    credential = HangingCredential()
+    http = SyncHttpClient()
+    transport = azure_transport(server.url, http, credential, timeout_s=0.1)
+    for _ in range(3):
+        with pytest.raises(TransportError, match="did not return one"):
+            run_sync(transport.send(GET, thing="x"))
+    credential.release.set()
+    transport._connection.timeout_s = 10
+    assert run_sync(transport.send(GET, thing="x")).status == 200
+    assert credential.calls == 1
+    http.close()
+
+
+async def test_cancelled_call_leaves_the_sign_in_to_the_next_one(server: ScriptedServer) -> None:
+    server.script = [http_response()]
+    credential = HangingCredential()
+    http = AsyncHttpClient()
+    transport = azure_transport(server.url, http, credential, timeout_s=10)
+    task = asyncio.create_task(transport.send(GET, thing="x"))
+    await asyncio.to_thread(credential.is_called.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    credential.release.set()
+    assert (await transport.send(GET, thing="x")).status == 200
+    assert credential.calls == 1
+    await http.aclose()
+
+
+HANGING_PROGRAM = """
+import asyncio, threading
+import maas_client as maas
+
+class Credential:
+    def get_token(self, *scopes, **options):
+        threading.Event().wait()
+
+options = {"subscription_id": "s", "resource_group": "g", "workspace": "w", "timeout": 0.1,
+           "credential": Credential()}
+try:
+    maas.Client.azureml(**options).jobs.get("x")
+except maas.TransportError as error:
+    print(error.was_sent)
+async def main():
+    async with maas.AsyncClient.azureml(**options) as client:
+        try:
+            await client.jobs.get("x")
+        except maas.TransportError as error:
+            print(error.was_sent)
+asyncio.run(main())
+"""
+
+
+def test_program_ends_although_the_credential_hangs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING_PROGRAM], capture_output=True, text=True, timeout=30
+    )
+    assert (done.stdout, done.stderr) == ("False\nFalse\n", "")
+
+
+def test_create_waits_once_for_a_credential_that_hangs(server: ScriptedServer) -> None:
+    credential, http = HangingCredential(), SyncHttpClient()
+    transport = azure_transport(server.url, http, credential, timeout_s=0.4)
+    create = create_once(
+        transport,
+        lambda: transport.send(PUT, {}),
+        lambda: transport.send(GET, thing="x"),
+        operation="things.put",
+        hint="",
+    )
+    with time_bounds(0.4, 0.75), pytest.raises(TransportError, match="did not return one"):
+        run_sync(create)
+    credential.release.set()
+    http.close()

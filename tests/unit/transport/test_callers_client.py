@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -115,6 +118,44 @@ def test_deadline_holds_on_a_connection_that_was_open_before(slow: Any) -> None:
             run_sync(transport.send(GET, thing="x"))
         assert time.monotonic() - start < 1.5
     server.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_async"),
+    [(None, False), (httpx.Client, False), (None, True), (httpx.AsyncClient, True)],
+)
+async def test_deadline_includes_the_look_up_of_the_name(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, kind: Any, *, is_async: bool
+) -> None:
+    """A resolver cannot be interrupted, and cannot be made to hang on purpose but by exchanging it."""
+    resolve, release = socket.getaddrinfo, threading.Event()
+
+    def hang(host: Any, *args: Any, **options: Any) -> Any:
+        if host in ("localhost", b"localhost"):
+            assert release.wait(30)
+        return resolve(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    client = kind() if kind else None
+    http: Any = AsyncHttpClient(client) if is_async else SyncHttpClient(client)
+    server.script = [http_response()]
+    url = server.url.replace("127.0.0.1", "localhost")
+    transport: Any = make_transport(url, http, timeout_s=0.3, max_retries=0)
+    start = time.monotonic()
+    with pytest.raises(errors.TransportError) as caught:
+        await transport.send(GET, thing="x")
+    assert 0.3 <= time.monotonic() - start < 0.8
+    assert is_async or not caught.value.was_sent
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "maas-client-wait":
+            thread.join(10)
+    transport._connection.timeout_s = 10
+    assert (await transport.send(GET, thing="x")).status == 200
+    assert len(server.requests) == 1
+    client = client or http._client
+    await client.aclose() if is_async else client.close()
+    gc.collect()  # a connection that is open still would be a warning, hence an error, here
 
 
 def test_response_that_a_transport_has_read_already_is_used() -> None:
