@@ -2,13 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-floors lint soak clean
+.PHONY: setup demo docs test test-floors lint soak clean
 
 # The stamp is older than pyproject.toml when dependencies changed.
 .venv/.ready: pyproject.toml constraints.txt tests/official/package.json
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -U 'pip>=25.1'
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local,qlora,deepspeed,onnx,parquet]' --group dev --group official --group bench
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local,qlora,deepspeed,onnx,parquet]' --group dev --group docs --group official --group bench
 	$(BIN)/python -m compileall -q maas_client  # where Python may not write them, every command would compile
 	@if ! command -v npm >/dev/null; then echo "npm is not installed: tests of JavaScript clients will be skipped"; \
 	elif ! npm install --prefix tests/official --no-audit --no-fund --loglevel=error; then \
@@ -19,6 +19,10 @@ setup: .venv/.ready
 
 demo: setup
 	$(BIN)/maas-client demo
+
+# The site of docs/, in build/site. Warnings, such as links to pages that do not exist, are errors.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: setup
 	$(BIN)/ruff check .

@@ -220,12 +220,13 @@ def read_profiles(environ: Mapping[str, str] | None = None) -> Profiles:
     default, profiles = content.get("profile"), content.get("profiles", {})
     if not isinstance(default, str | None) or not isinstance(profiles, dict):
         raise ConfigError(
-            f"{path}: profile must be a name, and profiles a table", hint="See docs/profiles.md."
+            f"{path}: profile must be a name, and profiles a table",
+            hint="See docs/how-to/profiles.md.",
         )
     for name, values in profiles.items():
         if not isinstance(values, dict):
             raise ConfigError(
-                f"{path}: profiles.{name} is not a table", hint="See docs/profiles.md."
+                f"{path}: profiles.{name} is not a table", hint="See docs/how-to/profiles.md."
             )
         _check_profile(path, name, values)
     return Profiles(

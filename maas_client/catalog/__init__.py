@@ -1,7 +1,7 @@
 """Dated facts about models, service limits and machines, each with its source, and lookups over them.
 
 Nothing is read until it is needed. ``models.json``, ``limits.json`` and ``machines.json`` record each fact with
-its source and date; docs/catalog.md explains them.
+its source and date; docs/reference/catalog.md explains them.
 """
 
 from maas_client.catalog.availability import (

@@ -99,7 +99,8 @@ def _replace_closed_streams() -> bool:
     return is_stdout_closed
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def build_parser() -> Parser:
+    """Return the parser of the command line. It imports the module of a command when that is chosen."""
     parser = Parser(
         prog="maas-client",
         description="Fine-tune small language models on Azure, or offline on this machine.",
@@ -113,8 +114,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="print the completion script for a shell (extra completion)",
     )
     add_commands(parser, COMMANDS)
+    return parser
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     defaults = argparse.Namespace(json=False, backend=None, profile=None, url=None, run=None)
-    return parser.parse_args(argv, defaults)
+    return build_parser().parse_args(argv, defaults)
 
 
 def _run(args: argparse.Namespace) -> int:

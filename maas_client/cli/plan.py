@@ -170,7 +170,7 @@ def _print_comparison(plans: Sequence[Plan], epochs: int, *, has_file: bool) -> 
     print(
         "Memory is for each GPU, by formula. Time is an estimate: one process on each GPU (fine-tune --set "
         f"processes=N)\nat {ASSUMED_UTILIZATION:.0%} of its published rate, without the additional work of "
-        "DoRA and QLoRA (docs/catalog.md); - if no rate is known."
+        "DoRA and QLoRA (docs/reference/catalog.md); - if no rate is known."
     )
     print(recommend(plans, epochs))
 
@@ -214,5 +214,5 @@ def _print_plan(plan: Plan, epochs: int, *, has_file: bool) -> None:
         )
     print(align_columns(rows))
     if any(row.epoch_s is not None and not row.measured for row in plan.estimates):
-        print("Times are estimates from the GPU's published rate (docs/catalog.md).")
+        print("Times are estimates from the GPU's published rate (docs/reference/catalog.md).")
     print(plan.advice)

@@ -287,7 +287,7 @@ def serve(
             variables of ``LocalServer.environment`` for an application that uses Azure's SDKs.
         min_examples: A job with fewer training examples fails. None (default): the minimum that Azure
             documents, 10.
-        realistic: True: enforce the rate limits and delays that Azure documents (docs/deployments.md).
+        realistic: True: enforce the rate limits and delays that Azure documents (docs/how-to/deployments.md).
         faults: Requests that fail on purpose, to test a program (``maas_client.testing.FaultPlan``). None
             (default): none.
 

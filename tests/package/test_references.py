@@ -31,6 +31,18 @@ def test_cited_sections_of_the_http_page_exist() -> None:
     assert not {(name, number) for name, number in cited if number not in headings}
 
 
+def test_pages_that_code_names_exist() -> None:
+    pages = {
+        (path.name, page)
+        for folder in (PACKAGE, ROOT / "tests", ROOT / "examples")
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".py", ".json", ".md")
+        for page in re.findall(r"(?<![\w/-])docs/[\w/-]+\.md", path.read_text("utf-8"))
+    }
+    assert len(pages) > 20
+    assert not {(name, page) for name, page in pages if not (ROOT / page).exists()}
+
+
 def test_no_path_of_one_machine_is_named() -> None:
     pattern = re.compile(r"""["'](?:/work/|/home/|/Users/|/root/)""")
     assert not [

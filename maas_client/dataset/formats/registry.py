@@ -1,7 +1,7 @@
 """The table of row formats: how each is recognised, what ``validate`` calls it, and its conversion.
 
 ``validate`` and ``convert`` use the same table, so a format that one recognises the other converts, or it
-says why it cannot. ``docs/formats.md`` is checked against it.
+says why it cannot. ``docs/reference/formats.md`` is checked against it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/training.md lists exactly the supported settings."""
+"""docs/reference/training.md lists exactly the supported settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maas_client.local.resources import training_config
 
-PAGE = (Path(__file__).parents[3] / "docs" / "training.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "training.md").read_text("utf-8")
 
 
 def named(text: str) -> set[str]:

@@ -1,6 +1,6 @@
 """Measure the precision and recall of two warnings against labelled files.
 
-``python -m tests.unit.dataset.warning_figures`` prints the table of docs/validation.md.
+``python -m tests.unit.dataset.warning_figures`` prints the table of docs/explanation/warnings.md.
 """
 
 from __future__ import annotations

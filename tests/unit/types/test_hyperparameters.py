@@ -15,7 +15,7 @@ from maas_client.errors import ConfigError
 from maas_client.local.resources.training_config import TrainingConfig, parse_hyperparameters
 from maas_client.types.hyperparameters import Hyperparameters
 
-TRAINING_PAGE = Path(__file__).parents[3] / "docs" / "training.md"
+TRAINING_PAGE = Path(__file__).parents[3] / "docs" / "reference" / "training.md"
 VALUES: dict[type, Any] = {int: 8, float: 0.5, str: "linear", tuple: ("qkv_proj",)}
 
 
