@@ -31,7 +31,6 @@ from maas_client._transport.http import (
     to_httpx,
     translate_error,
 )
-from maas_client.errors import ConfigError
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -103,12 +102,8 @@ class AsyncHttpClient:
     def __init__(
         self, http: Any = None, ca_file: str | None = None, *, loopback_only: bool = False
     ) -> None:
-        if http is not None and not isinstance(http, httpx.AsyncClient):
-            raise ConfigError("http= takes an httpx.AsyncClient here; Client takes an httpx.Client")
         self._is_owner = http is None
-        self._client: httpx.AsyncClient = http or make_client(
-            httpx.AsyncClient, ca_file, loopback_only=loopback_only
-        )
+        self._client = make_client(httpx.AsyncClient, http, ca_file, loopback_only=loopback_only)
 
     async def aclose(self) -> None:
         """Close the connections, unless the caller passed the ``httpx.AsyncClient``."""

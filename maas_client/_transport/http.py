@@ -37,7 +37,7 @@ from maas_client.errors import ConfigError, TransportError
 
 T = TypeVar("T")
 A = TypeVar("A")
-C = TypeVar("C")
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
@@ -173,11 +173,17 @@ def client_options(ca_file: str | None) -> dict[str, Any]:
     }
 
 
-def make_client(httpx_class: Callable[..., C], ca_file: str | None, *, loopback_only: bool) -> C:
-    """Return an httpx client.
+def make_client(httpx_class: type[C], http: Any, ca_file: str | None, *, loopback_only: bool) -> C:
+    """Return the httpx client that the caller passed as ``http``; a new one if that is None.
 
     A proxy in the environment that httpx cannot use is a ``ConfigError``; with ``loopback_only`` it is ignored.
     """
+    if isinstance(http, httpx_class):
+        return http
+    if http is not None:
+        name = httpx_class.__name__  # this library's clients have the names of httpx's
+        other = "Client" if name == "AsyncClient" else "AsyncClient"
+        raise ConfigError(f"http= takes an httpx.{name} here; {other} takes an httpx.{other}")
     options = client_options(ca_file)
     try:
         return httpx_class(**options)

@@ -48,7 +48,6 @@ from maas_client._transport.http import (
     to_httpx,
     translate_error,
 )
-from maas_client.errors import ConfigError
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -298,14 +297,8 @@ class SyncHttpClient:
     def __init__(
         self, http: Any = None, ca_file: str | None = None, *, loopback_only: bool = False
     ) -> None:
-        if http is not None and not isinstance(http, httpx.Client):
-            raise ConfigError(
-                "http= takes an httpx.Client here; AsyncClient takes an httpx.AsyncClient"
-            )
         self._is_owner = http is None
-        self._client: httpx.Client = http or make_client(
-            httpx.Client, ca_file, loopback_only=loopback_only
-        )
+        self._client = make_client(httpx.Client, http, ca_file, loopback_only=loopback_only)
         self._obeys_deadlines = limit_connections(self._client)
 
     def close(self) -> None:
