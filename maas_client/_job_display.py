@@ -13,11 +13,11 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType  # noqa: TID253 - see above
-from rich.live import Live  # noqa: TID253 - see above
-from rich.progress_bar import ProgressBar  # noqa: TID253 - see above
-from rich.table import Table  # noqa: TID253 - see above
-from rich.text import Text  # noqa: TID253 - see above
+from rich.console import Console, Group, RenderableType  # noqa: TID253 - imported for a display only
+from rich.live import Live  # noqa: TID253 - as above
+from rich.progress_bar import ProgressBar  # noqa: TID253 - as above
+from rich.table import Table  # noqa: TID253 - as above
+from rich.text import Text  # noqa: TID253 - as above
 
 from maas_client._progress import job_epochs
 

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -301,46 +301,25 @@ class LocalServer:
 
     def _wait_for_other(self, folder: Path) -> ServerRecord | None:
         """Return the server that another program has started, or is starting; None if there is none."""
-        started = time.monotonic()
-        is_noticed = False
-        while _is_locked(folder):
-            if record := read_running(folder):
-                return record
-            waited_s = time.monotonic() - started
-            if waited_s > _NOTICE_S and not is_noticed:
-                is_noticed = True
-                _log.warning(
-                    "waiting for the local server (process %s) with its state in %s: it is not ready",
-                    _lock_owner(folder), folder,
-                    extra={"is_notice": True},
-                )  # fmt: skip
-            if waited_s > _START_S:
-                raise errors.ServiceError(
-                    f"the local server (process {_lock_owner(folder)}) with its state in {folder} is not ready",
-                    hint="Stop its process, or use another state directory (MAAS_STATE_DIR).",
-                )
-            time.sleep(_POLL_S)
-        return None
+        _wait_until(
+            lambda: not _is_locked(folder) or read_running(folder) is not None,
+            lambda: f"the local server (process {_lock_owner(folder)}) with its state in {folder}",
+            _START_S,
+            hint="Stop its process, or use another state directory (MAAS_STATE_DIR).",
+        )
+        return read_running(folder)
 
     def _start(self, folder: Path) -> ServerRecord:
         engine = self._engine or "peft"
         arguments = ["--json", "--state-dir", str(folder), "--port", str(_free_port())]
-        arguments += [
-            "--engine",
-            engine,
-            "--api-key",
-            "auto",
-            "--idle-timeout",
-            f"{IDLE_TIMEOUT_S:g}",
-        ]
+        arguments += ["--engine", engine, "--api-key", "auto"]
+        arguments += ["--idle-timeout", f"{IDLE_TIMEOUT_S:g}"]
         log = folder / LOG_FILE
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(log, flags, 0o600)
         options: dict[str, Any] = {"start_new_session": True}
-        if os.name != "posix":
-            options = {
-                "creationflags": 0x00000008 | 0x00000200
-            }  # detached, in its own process group
+        if os.name != "posix":  # detached, in its own process group
+            options = {"creationflags": 0x00000008 | 0x00000200}
         try:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "maas_client", "serve", *arguments],
@@ -386,7 +365,7 @@ class LocalServer:
 
 
 _started: list[subprocess.Popen[bytes]] = []
-"""The servers that this program has started. They outlive it, so nobody waits for them."""
+"""The servers that this program has started. They outlive it, so they are not waited for."""
 
 
 def _free_port() -> int:
@@ -421,28 +400,35 @@ def _start_error(log: Path) -> errors.MaasError:
     return errors.ConfigError(f"the local server did not start: {message}", hint=hint)
 
 
+def _wait_until(
+    is_done: Callable[[], bool], describe: Callable[[], str], limit_s: float, *, hint: str
+) -> None:
+    """Wait for what ``describe`` returns, and say so after two seconds. Raises ``ServiceError`` after a time."""
+    started = time.monotonic()
+    is_noticed = False
+    while not is_done():
+        waited_s = time.monotonic() - started
+        if waited_s > _NOTICE_S and not is_noticed:
+            is_noticed = True
+            _log.warning("waiting for %s: it is not ready", describe(), extra={"is_notice": True})
+        if waited_s > limit_s:
+            raise errors.ServiceError(
+                f"{describe()} is not ready after {limit_s:.0f} seconds", hint=hint
+            )
+        time.sleep(_POLL_S)
+
+
 @contextmanager
 def _start_lock(folder: Path) -> Iterator[None]:
     """Let one program at a time start a server. Others wait until it answers."""
     descriptor = os.open(folder / _START_LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        started = time.monotonic()
-        is_noticed = False
-        while not try_lock(descriptor):
-            waited_s = time.monotonic() - started
-            if waited_s > _NOTICE_S and not is_noticed:
-                is_noticed = True
-                _log.warning(
-                    "waiting for another program that starts a local server with its state in %s",
-                    folder,
-                    extra={"is_notice": True},
-                )
-            if waited_s > 2 * _START_S:
-                raise errors.ServiceError(
-                    f"another program has been starting a local server for {2 * _START_S:.0f} seconds",
-                    hint="Start one with: maas-client serve",
-                )
-            time.sleep(_POLL_S)
+        _wait_until(
+            lambda: try_lock(descriptor),
+            lambda: f"another program that starts a local server with its state in {folder}",
+            2 * _START_S,
+            hint="Start one with: maas-client serve",
+        )
         yield
     finally:
         os.close(descriptor)

@@ -233,7 +233,7 @@ class _MachineLock:
             return True
         is_current = False
         with suppress(OSError):
-            # The last holder deletes the file: a lock on a deleted one excludes nobody.
+            # The last holder deletes the file: a lock on a deleted one excludes no other call.
             is_current = try_lock(descriptor) and os.path.samestat(
                 os.fstat(descriptor), os.stat(self._path)
             )

@@ -6,6 +6,7 @@ See docs/azure-http.md sections 4.3, 4.4 and 4.6.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from maas_client import catalog
 from maas_client._messages import Argument, Text
@@ -20,7 +21,6 @@ SKUS = (
     *("ProvisionedManaged", "GlobalProvisionedManaged", "DataZoneProvisionedManaged"),
 )
 TRAINING_TYPES = ("GlobalStandard", "Standard", "DataZoneStandard", "Developer")
-_SPELLINGS = {"developer": "DeveloperTier"}
 _MANAGED_COMPUTE = frozenset({"globalmanagedcompute", "vmmanagedcompute", "managedcompute"})
 _MAX_CAPACITY = 1_000_000
 
@@ -33,25 +33,24 @@ def find_sku(sku: str) -> str:
     folded = sku.strip().casefold() if isinstance(sku, str) else ""
     if folded in _MANAGED_COMPUTE:
         raise _managed_compute_error(f"{sku} is a SKU of managed compute")
-    names = {name.casefold(): name for name in SKUS} | _SPELLINGS
-    if folded not in names:
-        raise ConfigError(
-            Text.format("unknown {}: {!r}", Argument("sku"), sku),
-            hint=f"Use one of {', '.join(SKUS)}.",
-        )
-    return names[folded]
+    return _find_name("sku", sku, SKUS)
 
 
 def find_training_type(training_type: str) -> str:
     """Return the name of a training type as Azure spells it. Raises ``ConfigError`` for an unknown one."""
-    folded = training_type.strip().casefold() if isinstance(training_type, str) else ""
-    names = {name.casefold(): name for name in TRAINING_TYPES} | {"developertier": "Developer"}
-    if folded not in names:
-        raise ConfigError(
-            Text.format("unknown {}: {!r}", Argument("training_type"), training_type),
-            hint=f"Use one of {', '.join(TRAINING_TYPES)}.",
-        )
-    return names[folded]
+    return _find_name("training_type", training_type, TRAINING_TYPES)
+
+
+def _find_name(argument: str, value: str, names: Sequence[str]) -> str:
+    """Return the one of ``names`` that a value means. ``Developer`` and ``DeveloperTier`` are one."""
+    folded = value.strip().casefold().removesuffix("tier") if isinstance(value, str) else ""
+    for name in names:
+        if name.casefold().removesuffix("tier") == folded:
+            return name
+    raise ConfigError(
+        Text.format("unknown {}: {!r}", Argument(argument), value),
+        hint=f"Use one of {', '.join(names)}.",
+    )
 
 
 def check_training_type(info: ModelInfo | None, training_type: str) -> str:
@@ -79,7 +78,7 @@ def check_deployment(
     ):
         raise ConfigError(
             Text.format("invalid {}: {!r}", Argument("capacity"), capacity),
-            hint="Use a whole number from 1; one unit is 1,000 tokens a minute.",
+            hint=f"Use a whole number from 1 to {_MAX_CAPACITY:,}; one unit is 1,000 tokens a minute.",
         )
     if not is_tuned or info is None or not info.deployment_options:
         return
