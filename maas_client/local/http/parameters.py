@@ -80,6 +80,8 @@ _QUERY = frozenset({"api-version", "client-request-id"})
 """Query parameters of every operation: the version, and an id for logs (@azure/identity in JavaScript)."""
 _BLOB_QUERY = _QUERY | sas.FIELDS | {"timeout"}
 """A time limit is a wish of the client; the fields of a SAS are checked with the credential."""
+_LISTS = frozenset({"order_by"})
+"""Query parameters that may be repeated, each with another value (MLflow)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,10 @@ def accepts(
 
 
 def check_parameters(op: Operation[Any], handler: Callable[..., Any], request: Request) -> None:
-    """Raise ``ApiError`` (501) for a query parameter or header that the handler does not honour."""
+    """Raise ``ApiError`` (501) for a query parameter or header that the handler does not honour.
+
+    A query parameter with two values is a 400: one of them would be ignored.
+    """
     accepted = _BY_HANDLER.get(handler, _NONE)
     is_blob = op.plane is Plane.BLOB
     for name in request.query_params:
@@ -134,6 +139,11 @@ def check_parameters(op: Operation[Any], handler: Callable[..., Any], request: R
             and name not in (_BLOB_QUERY if is_blob else _QUERY)
         ):
             raise _not_implemented(op, f"the query parameter {name[:60]}", name)
+        if name not in _LISTS and len(set(request.query_params.getlist(name))) > 1:
+            raise user_error(
+                f"The query parameter {name[:60]} has more than one value. Send it once.",
+                target=name,
+            )
     for name in request.headers:
         if _has_meaning(op, request.method, name) and not (
             name in accepted.headers
@@ -200,6 +210,8 @@ def _not_implemented(op: Operation[Any], what: str, name: str) -> ApiError:
     )
 
 
+OLDEST_VERSION = "2014-01-01"
+"""Azure Resource Manager began in 2014 (2014-04-01-preview); every API of this server is younger."""
 NEWEST_VERSION = "2026-07-01"
 """The newest api-version known when this was written (docs/azure-http.md sections 1.1 and 4.6)."""
 
@@ -208,7 +220,7 @@ _NAMED = re.compile(r"v\d+(\.\d+)?|preview|latest", re.IGNORECASE)
 
 
 def check_api_version(op: Operation[Any], query: Mapping[str, str]) -> str | None:
-    """Return a warning, or None. Raises ``ApiError`` for a malformed version.
+    """Return a warning, or None. Raises ``ApiError`` for a version that is malformed or older than Azure's APIs.
 
     ARM requires a version, and the OpenAI-shaped API has a base URL for dated versions and another, v1, without
     (docs/azure-http.md section 4.1); the other APIs accept requests without one. The login has version numbers
@@ -236,6 +248,8 @@ def check_api_version(op: Operation[Any], query: Mapping[str, str]) -> str | Non
         date.fromisoformat(match[1])
     except ValueError:
         raise _invalid_version() from None
+    if match[1] < OLDEST_VERSION:
+        raise _invalid_version()
     if match[1] > NEWEST_VERSION:
         return (
             f"api-version {version} is newer than the newest this server knows ({NEWEST_VERSION}); "
@@ -256,5 +270,6 @@ def _invalid_version() -> ApiError:
     return ApiError(
         400,
         "InvalidApiVersionParameter",
-        "The api-version is invalid. Use a date, YYYY-MM-DD, followed by -preview for a preview version.",
+        f"The api-version is invalid. Use a date from {OLDEST_VERSION}, YYYY-MM-DD, followed by -preview for a "
+        "preview version.",
     )

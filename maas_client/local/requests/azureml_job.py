@@ -20,6 +20,8 @@ _IMMUTABLE_PROPERTIES = (
     "jobType", "fineTuningDetails", "outputs", "resources", "computeId", "experimentName",
 )  # fmt: skip
 """Properties that a second PUT cannot change; it can change display name, tags and properties."""
+_FIRST_VERSION = "2024-01-01-preview"
+"""The first api-version with jobs of the type FineTuning (docs/azure-http.md section 1.1)."""
 _STABLE_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -35,9 +37,10 @@ def read_job(
         raise user_error(
             f"jobType must be FineTuning on this server, not {kind[:40]!r}.", target="jobType"
         )
-    if _STABLE_VERSION.fullmatch(api_version):
+    if _STABLE_VERSION.fullmatch(api_version) or api_version < _FIRST_VERSION:
         raise user_error(
-            "jobType FineTuning exists in preview api-versions only. Use for example 2024-10-01-preview.",
+            f"jobType FineTuning exists in preview api-versions only, from {_FIRST_VERSION}. "
+            "Use for example 2024-10-01-preview.",
             target="jobType",
         )
     details = m.Job.model_validate(request).properties.fine_tuning_details

@@ -50,6 +50,7 @@ def job_ref(key: str) -> JobRef:
 def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> NewJob:
     """Return the job that a POST describes. Raises ``ApiError`` for an invalid one."""
     _check_unknown_fields(body)
+    _check_metadata(body)
     model = _require_string(body, "model")
     facts = find_model_facts(model)
     _check_not_tuned(model)
@@ -101,6 +102,12 @@ def _check_unknown_fields(body: Mapping[str, Any]) -> None:
         raise invalid_payload(
             f"Unrecognized request argument supplied: {name[:60]}", param=name[:60]
         )
+
+
+def _check_metadata(body: Mapping[str, Any]) -> None:
+    for name, value in _optional_object(body, "metadata").items():
+        if not isinstance(value, str):
+            raise invalid_payload(f"metadata.{name[:60]} must be a string.", param="metadata")
 
 
 def _require_string(body: Mapping[str, Any], name: str) -> str:
@@ -155,6 +162,13 @@ def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the hyperparameters by their names in the API; ``auto`` and -1 select the default."""
     kind, by_method = _method_hyperparameters(body)
     requested = {**_optional_object(body, "hyperparameters"), **by_method}
+    for name, value in _optional_object(body, "hyperparameters").items():
+        if value != requested[name]:
+            raise invalid_payload(
+                f"hyperparameters.{name[:60]} differs from method.{kind}.hyperparameters.{name[:60]}. "
+                "Remove the first.",
+                param="hyperparameters",
+            )
     allowed = FOUNDRY_DPO_FIELDS if kind == "dpo" else FOUNDRY_SUPERVISED_FIELDS
     unknown_names = sorted(set(requested) - allowed)
     if unknown_names:
@@ -166,6 +180,9 @@ def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
         if body.get(name):
             raise invalid_payload(f"{name} is not supported for this model.", param=name)
     values = {k: v for k, v in requested.items() if v not in (None, "auto", -1)}
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise invalid_payload(f"{name} must be a number or auto.", param=name)
     values |= {"method": "DPO"} if kind == "dpo" else {}
     for name, (low, high) in FOUNDRY_RANGES.items():
         value = values.get(name, low)

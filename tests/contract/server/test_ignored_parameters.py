@@ -180,3 +180,26 @@ def test_a_tuned_open_model_is_not_tuned_again(azure: Azure):
         response = azure.http.post("/openai/v1/fine_tuning/jobs", json=body)
         assert (response.status_code, response.json()["error"]["param"]) == (status, "model")
         assert "continuous fine-tuning" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("metadata", {"a": 1}, "metadata.a must be a string."),
+        ("metadata", "a", "metadata must be an object."),
+        ("hyperparameters", {"learning_rate_multiplier": "0.1"}, "must be a number or auto."),
+        ("hyperparameters", {"n_epochs": 2}, "differs from method.dpo.hyperparameters.n_epochs"),
+        ("hyperparameters", {"beta": "0.1"}, "hyperparameters.beta differs from"),
+    ],
+)
+def test_job_fields_without_effect_are_refused(azure: Azure, field: str, value: Any, message: str):
+    method = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 1, "beta": 0.1}}}
+    body = {"model": "gpt-4.1-mini", "training_file": "file-1", "trainingType": "globalStandard"}
+    response = azure.http.post(
+        "/openai/v1/fine_tuning/jobs", json={**body, "method": method, field: value}
+    )
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["param"] == (
+        "learning_rate_multiplier" if "multiplier" in str(value) else field
+    )
+    assert message in response.json()["error"]["message"]

@@ -129,11 +129,10 @@ def test_malformed_job_bodies(azure: Azure, body):
     assert response.json()["error"]["code"] == "UserError"
 
 
-def test_stable_api_version_refuses_fine_tuning(azure: Azure):
+@pytest.mark.parametrize("version", ["2024-10-01", "2023-04-01-preview"])
+def test_api_versions_without_fine_tuning_refuse_it(azure: Azure, version):
     train = azure.upload(chats(), "stable.jsonl")
-    response = azure.arm(
-        "PUT", "/jobs/st", json=azure.body(train), params={"api-version": "2024-10-01"}
-    )
+    response = azure.arm("PUT", "/jobs/st", json=azure.body(train), params={"api-version": version})
     assert response.status_code == 400
     assert "preview" in response.json()["error"]["message"]
 

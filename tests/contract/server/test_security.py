@@ -224,7 +224,8 @@ def test_api_key_excludes_other_credentials():
 
 
 @pytest.mark.parametrize(
-    "version", ["", "soon", "2024-13-01", "2024-10-01-", "2024-10-01' OR 1", "1.0", "v1.0"]
+    "version",
+    ["", "soon", "2024-13-01", "2024-10-01-", "2024-10-01' OR 1", "1.0", "v1.0", "1999-01-01"],
 )
 def test_malformed_api_versions_are_refused(azure: Azure, version):
     response = azure.http.get(WS, params={"api-version": version})
@@ -245,6 +246,15 @@ def test_newer_api_version_gets_a_warning(azure: Azure):
     response = azure.http.get(WS, params={"api-version": "2031-02-03-preview"})
     assert response.status_code == 200
     assert "2031-02-03-preview" in response.headers["warning"]
+
+
+def test_query_parameter_with_two_values(azure: Azure):
+    for query in ("api-version=2024-10-01&api-version=2025-06-01", "$skip=1&$skip=2"):
+        response = azure.http.get(f"{WS}/jobs?api-version=2024-10-01&{query}")
+        assert response.status_code == 400, query
+        assert "more than one value" in response.json()["error"]["message"]
+    twice = azure.http.get(f"{WS}/jobs?api-version=2024-10-01&api-version=2024-10-01")
+    assert twice.status_code == 200
 
 
 def test_missing_api_version(azure: Azure):
