@@ -220,7 +220,7 @@ _NAMED = re.compile(r"v\d+(\.\d+)?|preview|latest", re.IGNORECASE)
 
 
 def check_api_version(op: Operation[Any], query: Mapping[str, str]) -> str | None:
-    """Return a warning, or None. Raises ``ApiError`` for a version that is malformed or older than Azure's APIs.
+    """Return a warning, or None. Raises ``ApiError`` for a malformed or too old version.
 
     ARM requires a version, and the OpenAI-shaped API has a base URL for dated versions and another, v1, without
     (docs/azure-http.md section 4.1); the other APIs accept requests without one. The login has version numbers
