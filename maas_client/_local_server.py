@@ -403,7 +403,7 @@ def _start_error(log: Path) -> errors.MaasError:
 def _wait_until(
     is_done: Callable[[], bool], describe: Callable[[], str], limit_s: float, *, hint: str
 ) -> None:
-    """Wait for what ``describe`` returns, and say so after two seconds. Raises ``ServiceError`` after a time."""
+    """Wait for what ``describe`` names, and log it after two seconds. Raises ``ServiceError`` at the limit."""
     started = time.monotonic()
     is_noticed = False
     while not is_done():
