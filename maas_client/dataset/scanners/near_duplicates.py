@@ -10,9 +10,8 @@ At the end the candidates are read again and compared word by word (``similarity
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import Any
 
 from maas_client.dataset.issues import Issue
@@ -51,12 +50,23 @@ _LINE_MASK = (1 << 40) - 1
 """Lower bits of a value: the line number. The upper bits count how often its piece was repeated."""
 
 
+_LOWER = bytes(range(256)).lower()
+_NOT_LETTERS = bytes(char for char in range(0x80) if not chr(char).isalnum())
+_SEPARATOR = "\x1f"
+"""Between a question and its answer."""
+
+
 def _make_split_table(letters: bytes, interval: int) -> bytes:
-    """Return a translation table to lower case, with a line feed for ``letters`` and for every ``interval``-th
-    high byte."""
-    table = bytearray(range(256)).lower()
+    """Return a translation table to lower case that blanks punctuation.
+
+    It has a line feed for ``_SEPARATOR``, for ``letters`` and for every ``interval``-th high byte.
+    """
+    table = bytearray(_LOWER)
+    for c in _NOT_LETTERS:
+        table[c] = 32
     for c in letters:
         table[c] = table[c - 32] = 10
+    table[ord(_SEPARATOR)] = 10
     for c in range(0x80 + interval // 2, 0xC0, interval):
         table[c] = 10
     return bytes(table)
@@ -71,17 +81,12 @@ _NEAR_LIMIT = range(384, 416)
 
 
 _KEY_MASK = (1 << 60) - 1
-_LOWER = bytes(range(256)).lower()
-_NOT_LETTERS = bytes(char for char in range(0x80) if not chr(char).isalnum())
-_BLANKED = _LOWER.translate(bytes.maketrans(_NOT_LETTERS, b" " * len(_NOT_LETTERS)))
-"""Takes a quarter of the time that it takes to leave characters out."""
+_shorten_hash = _KEY_MASK.__and__
+"""Returns the last 60 bits of a hash, which take 32 bytes of memory in place of 48."""
 
 
-_to_key = _KEY_MASK.__and__
-
-
-def _key(piece: bytes) -> int:
-    """Return a piece's hash with 60 bits, which takes 32 bytes of memory in place of 48."""
+def _hash_piece(piece: bytes) -> int:
+    """Return what ``_shorten_hash`` makes of a piece's hash."""
     return hash(piece) & _KEY_MASK
 
 
@@ -136,24 +141,28 @@ class NearDuplicateScanner:
             texts or question_and_answer(rows[at]) for at, texts in enumerate(message_texts(rows))
         ]
         bodies = [
-            f"{texts[-2][-TAIL_CHARS:]}\n{texts[-1][-TAIL_CHARS:]}".encode()
+            f"{texts[-2][-TAIL_CHARS:]}{_SEPARATOR}{texts[-1][-TAIL_CHARS:]}".encode()
             for texts in conversations
         ]
-        keys, letters = [], []
+        sketches: list[bytes] = []
+        sizes, letters = [], []
         for texts, text in zip(conversations, bodies, strict=True):  # inlined: a call takes longer
             table = _LONG_SPLIT_TABLE if len(text) >= LONG_TEXT_BYTES else _SPLIT_TABLE
-            pieces = text.translate(table).split(b"\n")
+            translated = text.translate(table)
+            pieces = translated.split(b"\n")
             pieces.sort(key=len)
-            keys.append(list(map(_to_key, map(hash, pieces[-SKETCH_SIZE:]))))
+            sketch = pieces[-SKETCH_SIZE:]
+            sketches += sketch
+            sizes.append(len(sketch))
             if len(texts[-2]) <= TAIL_CHARS and len(texts[-1]) <= TAIL_CHARS:
-                text = text.translate(_LOWER, _NOT_LETTERS)
+                letters.append(hash(text.translate(_LOWER, _NOT_LETTERS)))
             else:  # without their places, a comma less would move the beginning of a tail
-                text = text.translate(_BLANKED)
-            letters.append(hash(text))
+                letters.append(hash(translated))
         self._letters.extend(letters)
-        self._add(self._candidates, self._find_candidates(numbers, bodies, keys))
+        keys = list(map(_shorten_hash, map(hash, sketches)))
+        self._add(self._candidates, self._find_candidates(numbers, bodies, keys, sizes))
         for training, candidates in zip(self._training, self._leak_candidates, strict=True):
-            self._add(candidates, training.find_leaks(numbers, bodies, keys, self._exact))
+            self._add(candidates, training.find_leaks(numbers, bodies, keys, sizes, self._exact))
         return ()
 
     def _add(self, candidates: list[tuple[int, int]], pairs: Iterable[tuple[int, int]]) -> None:
@@ -164,24 +173,27 @@ class NearDuplicateScanner:
                 self._skipped += 1
 
     def _find_candidates(
-        self, numbers: Sequence[int], bodies: list[bytes], keys: list[list[int]]
+        self, numbers: Sequence[int], bodies: list[bytes], keys: list[int], sizes: list[int]
     ) -> list[tuple[int, int]]:
-        """Return each row that may repeat an earlier row, with that row's line, and store the rows."""
-        new_keys = _line_by_key(numbers, keys)
+        """Return each row that may repeat an earlier row, with that row's line, and store the rows.
+
+        ``keys`` has the keys of all sketches, and ``sizes`` how many of them belong to each row.
+        """
+        new_keys = dict(zip(keys, _repeat_each(numbers, sizes), strict=True))
         shared_keys = self._lines.keys() & new_keys.keys()
-        if len(new_keys) < sum(map(len, keys)):
+        if len(new_keys) < len(keys):
             shared_keys |= _repeated_keys(keys)
-            candidates = [
-                at for at, row_keys in enumerate(keys) if not shared_keys.isdisjoint(row_keys)
-            ]
-        else:
-            candidates = sorted({bisect_left(numbers, new_keys[key]) for key in shared_keys})
-        for key in chain.from_iterable([keys[at] for at in candidates]):
-            new_keys.pop(key, None)
+        candidates: set[int] = set()
+        if shared_keys:
+            rows = list(_repeat_each(range(len(sizes)), sizes))
+            candidates = {at for key, at in zip(keys, rows, strict=True) if key in shared_keys}
+            for key, at in zip(keys, rows, strict=True):
+                if at in candidates:
+                    new_keys.pop(key, None)
         low, high = _NEAR_LIMIT[0], _NEAR_LIMIT[-1]
         near_limit = [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
         matches = []
-        for at in sorted({*candidates, *near_limit}) if near_limit else candidates:
+        for at in sorted(candidates.union(near_limit)):
             text, match = bodies[at], 0
             if at in candidates:
                 match = self._match_and_store(
@@ -198,12 +210,14 @@ class NearDuplicateScanner:
         self,
         numbers: Sequence[int],
         bodies: Sequence[bytes],
-        keys: Sequence[list[int]],
+        keys: list[int],
+        sizes: list[int],
         exact: DuplicateScanner,
     ) -> Iterator[tuple[int, int]]:
         """Yield each row of a validation file that may repeat a row of this file, with that row's line."""
-        for at, text in enumerate(bodies):
-            if self._lines.keys().isdisjoint(keys[at]):
+        remaining_keys = iter(keys)
+        for at, (text, size) in enumerate(zip(bodies, sizes, strict=True)):
+            if self._lines.keys().isdisjoint([*islice(remaining_keys, size)]):
                 continue
             line = self._find_match(self._sketch(_split(text, len(text) >= LONG_TEXT_BYTES)))
             if line and self._exact.prompt_hash(line) != exact.prompt_hash(numbers[at]):
@@ -265,22 +279,22 @@ class NearDuplicateScanner:
         sketch = self._sketch(pieces)
         match = self._find_match(sketch)
         for piece in pieces[-8 * SKETCH_SIZE :] if match else sketch:
-            entry = self._lines.get(_key(piece))
+            entry = self._lines.get(_hash_piece(piece))
             repeats = 0 if entry is None else (entry >> 40) + 1
-            self._lines[_key(piece)] = repeats << 40 | number
+            self._lines[_hash_piece(piece)] = repeats << 40 | number
         return match
 
     def _match_with_other_table(self, pieces: list[bytes]) -> int:
         """Return the line of the near duplicate for pieces made with the other split table, or 0."""
-        if self._lines.keys().isdisjoint(map(_key, pieces[-8 * SKETCH_SIZE :])):
-            return 0
+        if self._lines.keys().isdisjoint(map(_hash_piece, pieces[-SKETCH_SIZE:])):
+            return 0  # these pieces are the sketch: those of a template would be known
         return self._find_match(self._sketch(pieces))
 
     def _sketch(self, pieces: list[bytes]) -> list[bytes]:
         """Return the longest pieces that do not belong to a template; ``pieces`` ascend in length."""
         longest: list[bytes] = []
         for piece in reversed(pieces[-8 * SKETCH_SIZE :]):
-            if self._lines.get(_key(piece), 0) >> 40 < TEMPLATE_REPEATS:
+            if self._lines.get(_hash_piece(piece), 0) >> 40 < TEMPLATE_REPEATS:
                 longest.append(piece)
                 if len(longest) == SKETCH_SIZE:
                     break
@@ -290,7 +304,7 @@ class NearDuplicateScanner:
         """Return the line of the earlier row that shares enough of a sketch, or 0."""
         shared: dict[int, list[int]] = {}
         for piece in sketch:
-            line = self._lines.get(_key(piece), 0) & _LINE_MASK
+            line = self._lines.get(_hash_piece(piece), 0) & _LINE_MASK
             if line:
                 shared.setdefault(line, []).append(len(piece))
         match = max(shared, key=lambda line: sum(shared[line]), default=0)
@@ -302,16 +316,16 @@ class NearDuplicateScanner:
         return match if is_similar else 0
 
 
-def _line_by_key(numbers: Sequence[int], keys: list[list[int]]) -> dict[int, int]:
-    """Return the line number of the last row with each key."""
-    return {key: number for number, row_keys in zip(numbers, keys, strict=True) for key in row_keys}
+def _repeat_each(values: Iterable[int], counts: Iterable[int]) -> Iterator[int]:
+    """Yield each value as many times as its count."""
+    return chain.from_iterable(map(repeat, values, counts))
 
 
-def _repeated_keys(keys: list[list[int]]) -> set[int]:
+def _repeated_keys(keys: list[int]) -> set[int]:
     """Return the keys that occur more than once in a block."""
     seen: set[int] = set()
     repeated: set[int] = set()
-    for key in chain.from_iterable(keys):
+    for key in keys:
         if key in seen:
             repeated.add(key)
         seen.add(key)
