@@ -7,6 +7,9 @@ may still change: a job that is ``NotResponding`` or ``Paused`` may recover.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 SUCCEEDED = frozenset({"completed", "succeeded"})
 FAILED = frozenset({"failed", "canceled", "cancelled"})
 
@@ -24,6 +27,15 @@ def is_failed(status: str | None) -> bool:
 def is_final(status: str | None) -> bool:
     """Return whether this status can no longer change."""
     return is_succeeded(status) or is_failed(status)
+
+
+NOT_TRAINED_PROPERTY = "maas_client.not_trained"
+"""Property with which a local server that trains marks a job that its instant engine simulated before."""
+
+
+def is_reusable(status: str | None, properties: Mapping[str, Any] | None) -> bool:
+    """Return whether a create with the same inputs may return this job: it has not failed, and is trained."""
+    return not is_failed(status) and NOT_TRAINED_PROPERTY not in (properties or {})
 
 
 def _normalize(status: str | None) -> str:

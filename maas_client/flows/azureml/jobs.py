@@ -154,8 +154,8 @@ async def create(io: IO, request: JobRequest) -> Job:
                     Argument("name"),
                 ),
             )
-        has_failed = statuses.is_failed(existing.properties.status)
-        if has_same_inputs and not has_failed and not request.force_new:
+        is_reusable = has_same_inputs and _is_reusable(existing)
+        if is_reusable and not request.force_new:
             return (await to_job(io, existing, name)).model_copy(update={"attached": True})
     raise ConflictError(
         f"there are already {len(names)} jobs named {names[0]!r}", operation="jobs.create"
@@ -172,9 +172,13 @@ async def is_created(io: IO, request: JobRequest) -> bool:
         has_same_inputs = (
             existing.properties.properties.get(FINGERPRINT_PROPERTY) == job_fingerprint
         )
-        if has_same_inputs and not statuses.is_failed(existing.properties.status):
+        if has_same_inputs and _is_reusable(existing):
             return not request.force_new
     return False
+
+
+def _is_reusable(job: m.Job) -> bool:
+    return statuses.is_reusable(job.properties.status, job.properties.properties)
 
 
 def _names(request: JobRequest, job_fingerprint: str) -> list[str]:

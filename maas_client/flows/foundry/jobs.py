@@ -161,7 +161,7 @@ async def create(io: IO, request: JobRequest) -> Job:
 
 async def _create(io: IO, request: JobRequest, fingerprint: str) -> Job:
     existing = await _find_jobs(io, fingerprint)
-    usable = [job for job in existing if not statuses.is_failed(job.status)]
+    usable = [job for job in existing if statuses.is_reusable(job.status, job.metadata)]
     if usable and not request.force_new:
         return to_job(usable[-1]).model_copy(update={"attached": True})
     known_ids = {job.id for job in existing}
@@ -187,7 +187,7 @@ async def _create(io: IO, request: JobRequest, fingerprint: str) -> Job:
 async def is_created(io: IO, request: JobRequest) -> bool:
     """Return whether ``create`` would return a job that exists."""
     existing = await _find_jobs(io, fingerprints.job_fingerprint(request))
-    is_usable = any(not statuses.is_failed(job.status) for job in existing)
+    is_usable = any(statuses.is_reusable(job.status, job.metadata) for job in existing)
     return is_usable and not request.force_new
 
 

@@ -113,6 +113,13 @@ class Jobs:
 
     @staticmethod
     def _check_same(existing: Record, job: NewJob) -> None:
+        if existing.body["base"].get("simulated") and not job.base.get("simulated"):
+            raise user_error(
+                f"Job {existing.body['name']} was simulated by the instant engine; this server trains."
+                " Delete the job, or use another name or another state directory.",
+                status=409,
+                target="name",
+            )
         differs = sorted(
             k
             for k in {*existing.body["fixed"], *job.immutable}

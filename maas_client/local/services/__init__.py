@@ -35,6 +35,7 @@ from maas_client.local.state.files import (
     reset_state,
 )
 from maas_client.local.state.store import Store, lock_state_dir
+from maas_client.wire.statuses import NOT_TRAINED_PROPERTY
 
 _LOG = logging.getLogger(__name__)
 _HOUR_S = 3600.0
@@ -91,6 +92,16 @@ class Services:
         from maas_client.local.resources.base_models import base_record
 
         return base_record(model, self.config)
+
+    def job_properties(self, job: dict[str, Any]) -> dict[str, str]:
+        """Return the properties that the server adds to a job.
+
+        A server that trains marks the jobs that the instant engine simulated before in its state
+        directory, so that a client does not return one of them for a new call with the same inputs.
+        """
+        is_simulated = job["base"].get("simulated", False)
+        mark = {NOT_TRAINED_PROPERTY: "true"} if is_simulated and not self.simulated else {}
+        return {**job["properties"], **mark}
 
     async def start(self) -> None:
         """Start the queue, the engines and the timers, and resume the work of the previous server."""

@@ -10,7 +10,7 @@ import pytest
 import maas_client as maas
 import maas_client.local
 from maas_client.errors import ConfigError, MaasError
-from tests.contract.server.conftest import chats
+from tests.contract.server.conftest import ARM, Azure, chats
 
 
 def test_with_statement_and_client(tmp_path):
@@ -45,6 +45,33 @@ def test_given_state_directory_is_kept(tmp_path):
         assert server.client().jobs.get(job.name).succeeded
         with pytest.raises(ConfigError, match="already uses"):
             maas_client.local.serve(engine="instant", state_dir=state).start()
+
+
+def test_simulated_job_is_not_returned_by_a_server_that_trains(tmp_path):
+    data = tmp_path / "t.jsonl"
+    data.write_bytes(chats())
+    dialects = {"azureml": "Phi-3-mini-4k-instruct", "foundry": "gpt-4.1-mini"}
+    simulated = {}
+    with maas_client.local.serve(engine="instant", state_dir=tmp_path / "state") as server:
+        for dialect, model in dialects.items():
+            with server.client(dialect=dialect) as client:
+                simulated[dialect] = client.jobs.wait(client.jobs.create(model, data))
+                assert client.jobs.create(model, data).attached
+    with maas_client.local.serve(base="tiny", state_dir=tmp_path / "state") as server:
+        for dialect, model in dialects.items():
+            with server.client(dialect=dialect) as client:
+                job = client.jobs.create(model, data)
+                assert job.id != simulated[dialect].id
+                assert not job.attached
+                assert client.jobs.create(model, data).id == job.id
+                client.jobs.cancel(job)
+        azure = Azure(server.url)
+        path = simulated["azureml"].id
+        body = azure.http.get(path, params={"api-version": ARM}).json()
+        response = azure.http.put(path, params={"api-version": ARM}, json=body)
+        assert response.status_code == 409
+        assert "was simulated by the instant engine" in response.json()["error"]["message"]
+        azure.http.close()
 
 
 def test_start_and_close_twice():

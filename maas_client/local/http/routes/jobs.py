@@ -174,7 +174,7 @@ def job_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
             "outputs": _outputs(context, record),
             "properties": {
                 **(properties.get("properties") or {}),
-                **body["properties"],
+                **context.services.job_properties(body),
                 **_result_properties(body),
             },
             "services": _services(context, ws, body["name"]),

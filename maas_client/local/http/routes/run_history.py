@@ -48,7 +48,10 @@ def _run_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
         "startTimeUtc": body.get("started"),
         "endTimeUtc": body.get("ended"),
         "tags": properties.get("tags") or {},
-        "properties": {**(properties.get("properties") or {}), **body["properties"]},
+        "properties": {
+            **(properties.get("properties") or {}),
+            **context.services.job_properties(body),
+        },
         "parameters": body["spec"]["hyperparameters"],
         "warnings": _warnings(context, record),
     }

@@ -46,7 +46,7 @@ def create(context: RequestContext) -> Response:
     """POST a job."""
     job = read_job(context.services, file_store(context), context.json)
     record, _ = context.services.jobs.create(FOUNDRY_SCOPE, job)
-    return created_response(context, job_to_json(record))
+    return created_response(context, job_to_json(context, record))
 
 
 def _get_job(context: RequestContext) -> Record:
@@ -58,7 +58,7 @@ def _get_job(context: RequestContext) -> Record:
 
 def get(context: RequestContext) -> dict[str, Any]:
     """GET one job."""
-    return job_to_json(_get_job(context))
+    return job_to_json(context, _get_job(context))
 
 
 @accepts(query=("limit", "after", "order"))
@@ -70,7 +70,7 @@ def list_jobs(context: RequestContext) -> dict[str, Any]:
         find=lambda key: context.services.store.read.get("job", *job_ref(key)),
         newest=lambda before, limit: jobs.list_page(FOUNDRY_SCOPE, before, limit),
         oldest=lambda after, limit: jobs.list_oldest(FOUNDRY_SCOPE, after, limit),
-        to_json=job_to_json,
+        to_json=lambda record: job_to_json(context, record),
         default_limit=20,
     )
 
@@ -86,7 +86,7 @@ def cancel(context: RequestContext) -> dict[str, Any]:
     ref = job_ref(context.path_params["job"])
     if context.services.jobs.cancel(ref) == "CancelRequested":
         context.services.scheduler.cancel(ref)
-    return job_to_json(_get_job(context))
+    return job_to_json(context, _get_job(context))
 
 
 def delete(context: RequestContext) -> Response:
@@ -106,7 +106,7 @@ def pause(context: RequestContext) -> dict[str, Any]:
         raise invalid_payload(
             f"Only a running job can be paused: it is {STATUS_BY_STATE[str(record.state)]}."
         ) from None
-    return job_to_json(_get_job(context))
+    return job_to_json(context, _get_job(context))
 
 
 def resume(context: RequestContext) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def resume(context: RequestContext) -> dict[str, Any]:
         raise invalid_payload(
             f"Only a paused job can be resumed: it is {STATUS_BY_STATE[str(record.state)]}."
         ) from None
-    return job_to_json(_get_job(context))
+    return job_to_json(context, _get_job(context))
 
 
 def save_checkpoint(context: RequestContext) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def save_checkpoint(context: RequestContext) -> dict[str, Any]:
         message = f"Only a running job can write a checkpoint: it is {STATUS_BY_STATE[str(record.state)]}."
         raise invalid_payload(message) from None
     context.services.scheduler.save_checkpoint(ref)
-    return job_to_json(record)
+    return job_to_json(context, record)
 
 
 @accepts(query=("limit", "after", "order"))
@@ -173,7 +173,7 @@ def _checkpoint(context: RequestContext, job: Record, step: int) -> dict[str, An
     }
 
 
-def job_to_json(record: Record) -> dict[str, Any]:
+def job_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
     """Return a job as the API represents it."""
     body, request = record.body, record.body["request"]
     state = str(record.state)
@@ -204,7 +204,10 @@ def job_to_json(record: Record) -> dict[str, Any]:
         "seed": request["seed"],
         "suffix": request["suffix"],
         "integrations": [],
-        "metadata": {**(request.get("metadata") or {}), **body["properties"]},
+        "metadata": {
+            **(request.get("metadata") or {}),
+            **context.services.job_properties(body),
+        },
         "error": _error_to_json(body) if state == "Failed" else None,
     }
 
