@@ -385,7 +385,10 @@ def _start_error(log: Path) -> errors.MaasError:
     """Return the error that the server has written to its log before it ended."""
     message, hint, kind = "it ended", f"Its log: {log}", ""
     with suppress(OSError, ValueError, KeyError, IndexError, TypeError):
-        last = log.read_text("utf-8", "replace").strip().splitlines()[-1]
+        text = log.read_text("utf-8", "replace").strip()
+        if not text:
+            hint = f"Check that its disk has room: its log {log} is empty."
+        last = text.splitlines()[-1]
         error = json.loads(last)["error"]
         message, hint, kind = error["message"], error.get("hint") or hint, error["type"]
     if kind == "MissingExtraError":

@@ -50,6 +50,15 @@ _STREAM_TIMEOUT_S = 600.0
 _DOWNLOAD_TIMEOUT_S = 3600.0
 
 
+def _elapsed() -> float:
+    """Return seconds on a clock that runs on while the machine sleeps, and that nobody can set.
+
+    ``time.monotonic`` is one on Windows; on macOS and Linux it stops during sleep.
+    """
+    clock = getattr(time, "CLOCK_BOOTTIME", None) or getattr(time, "CLOCK_MONOTONIC", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 @dataclass(slots=True)
 class Connection:
     """The options of a client that do not change.
@@ -124,7 +133,6 @@ class Transport(Generic[W]):
         self._connection = connection
         self.scope = connection.scope
         self.http = http
-        self._started = (time.monotonic(), time.time())
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
 
     async def _use_local_server(self) -> None:
@@ -168,7 +176,7 @@ class Transport(Generic[W]):
         return await self._connection.tokens.get(scope, self.http, deadline)
 
     def elapsed(self) -> float:
-        return max(time.monotonic() - self._started[0], time.time() - self._started[1])
+        return _elapsed()
 
     async def sleep(self, seconds: float) -> None:
         await self.http.sleep(seconds)

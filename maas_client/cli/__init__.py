@@ -8,6 +8,7 @@ traceback.
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import os
 import sys
@@ -54,6 +55,14 @@ short command."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt as interrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED if type(interrupt) is KeyboardInterrupt else _TERMINATED
+
+
+def _main(argv: Sequence[str] | None) -> int:
     gc.set_threshold(_GC_THRESHOLD)
     is_stdout_closed = _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
@@ -73,9 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, UsageError) else ERROR
     except SystemExit as exit_:  # argparse: help and version
         return exit_.code if isinstance(exit_.code, int) else USAGE
-    except KeyboardInterrupt as interrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED if type(interrupt) is KeyboardInterrupt else _TERMINATED
     except BrokenPipeError:
         _silence(sys.stdout)
         return ERROR
@@ -148,9 +154,20 @@ def _run_command(args: argparse.Namespace) -> int:
             import traceback
 
             traceback.print_exc()
+        _flush_or_discard()
         _print_error(error, as_json=args.json)
         return exit_code(error)
     return code
+
+
+def _flush_or_discard() -> None:
+    """Write what is left for stdout; discard it if that fails, or Python would try again at the end."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        _silence(sys.stdout)
 
 
 def exit_code(error: Exception) -> int:
@@ -205,9 +222,16 @@ def _format_error(error: Exception) -> str:
         text = f"{_messages.full_error(error)}{_suggest_command(error)}"
         return adapt_install_command(" ".join(text.split()))
     if isinstance(error, OSError) and error.strerror:
-        prefix = f"{error.filename}: " if error.filename else ""
-        return f"{prefix}{error.strerror}"
+        if error.filename:
+            return f"{error.filename}: {error.strerror}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return f"standard output or a file cannot be written: {error.strerror}. Make room on its disk."
+        return error.strerror
     text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("maas_client"):
+        return (
+            f"{text} in {sys.executable}. Install maas-client and its dependencies there, with pip."
+        )
     return (
         f"{type(error).__name__}: {text}. This is a bug in maas-client. "
         "Set MAAS_DEBUG=1 to see the traceback."

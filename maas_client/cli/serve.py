@@ -276,11 +276,16 @@ def _key(option: str | None, folder: Path) -> str | None:
         if not text.strip():
             raise ConfigError("the API key is empty", hint="Pass a key, or auto for a random one.")
         return text
-    from maas_client.local.state.files import make_private_folder, write_private_file
+    from maas_client.local.state.files import (
+        explain_state_errors,
+        make_private_folder,
+        write_private_file,
+    )
 
     key = secrets.token_urlsafe(32)
     path = make_private_folder(folder) / "api-key"
-    write_private_file(path, key + "\n")
+    with explain_state_errors(folder):
+        write_private_file(path, key + "\n")
     command = f'export MAAS_API_KEY="$(cat {shlex.quote(str(path))})"'
     print(f"the key is in {path}; for clients: {command}", file=sys.stderr)
     return key

@@ -92,8 +92,8 @@ class IO(Protocol):
         ...
 
     def elapsed(self) -> float:
-        """Return seconds since some fixed moment: the larger of monotonic and wall-clock time, so that
-        time for which the machine sleeps counts."""
+        """Return seconds since some fixed moment. Time for which the machine sleeps counts; a change of its
+        date does not."""
         ...
 
     async def call(self, fn: Callable[[], T]) -> T:

@@ -33,7 +33,11 @@ from maas_client.local.http.proxy import ConnectProxy, with_tunnel_authority
 from maas_client.local.http.routes import azureml, foundry, login
 from maas_client.local.http.security import SecurityPolicy, allowed_hosts
 from maas_client.local.services import Services
-from maas_client.local.state.files import make_private_folder, write_private_file
+from maas_client.local.state.files import (
+    explain_state_errors,
+    make_private_folder,
+    write_private_file,
+)
 
 _LOG = logging.getLogger(__name__)
 ROUTE_TABLES = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
@@ -59,7 +63,8 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         _check_bind(config)
         self.config = config
-        self.services = Services(config)
+        with explain_state_errors(config.state_dir):
+            self.services = Services(config)
         try:
             self.socket = listen(config.host, config.port)
         except BaseException:

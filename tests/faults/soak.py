@@ -1,6 +1,6 @@
 """The soak test: ``make soak``. Bounded, seeded, prints a table of the figures.
 
-    python -m tests.faults.soak --seed 1            # about five minutes on two idle cores
+    python -m tests.faults.soak --seed 1            # about six minutes on two idle cores
     python -m tests.faults.soak --seed 1 --short    # some seconds
 
 Ends with 1 if anything was lost, doubled, torn or wrong. Times depend on the machine, so one above its bar is
@@ -25,7 +25,7 @@ from maas_client.testing import Fault, FaultPlan
 from maas_client.wire.azureml import WORKSPACE_PATH
 from maas_client.wire.operation import expand_path
 from tests.contract.server.conftest import Azure
-from tests.faults import crash_points, create_soak, many_jobs, pollers
+from tests.faults import crash_points, create_soak, interrupts, many_jobs, pollers
 
 
 class Figure(NamedTuple):
@@ -48,9 +48,10 @@ class Sizes(NamedTuple):
     crash_points: int = 12
     connections: int = 1000
     seconds: float = 15
+    interrupts: int = 30
 
 
-SHORT = Sizes(25, 15, 2, 200, 1, 50, 1)
+SHORT = Sizes(25, 15, 2, 200, 1, 50, 1, 3)
 
 
 def _exact(name: str, counts: Mapping[str, float], wanted: Mapping[str, float]) -> Figure:
@@ -128,6 +129,13 @@ def crashes(sizes: Sizes, seed: int) -> Iterator[Figure]:
     yield _exact(name, counts, dict.fromkeys(crash_points.BAD, 0))
 
 
+def interruptions(sizes: Sizes, seed: int) -> Iterator[Figure]:
+    """Commands and programs that get SIGINT or SIGTERM at a random moment, and then continue."""
+    counts = interrupts.run(sizes.interrupts, seed)
+    name = f"{counts['interrupted']} interrupted runs of fine-tune"
+    yield _exact(name, counts, dict.fromkeys(interrupts.BAD, 0))
+
+
 def polling(sizes: Sizes, seed: int) -> Iterator[Figure]:
     """Many keep-alive connections that poll once a second."""
     figures = pollers.run(sizes.connections, sizes.seconds)
@@ -145,6 +153,7 @@ PARTS: tuple[Callable[[Sizes, int], Iterator[Figure]], ...] = (
     uploads,
     lists,
     crashes,
+    interruptions,
     polling,
 )
 

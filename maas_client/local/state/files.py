@@ -14,8 +14,8 @@ import secrets
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -181,13 +181,26 @@ class FileStore:
         return len(contents) + len(runs)
 
 
+@contextmanager
+def explain_state_errors(folder: Path) -> Iterator[None]:
+    """Raise ``ConfigError`` for an ``OSError`` of this block, which needs the state directory."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"cannot keep the server's state in {folder}: {error.strerror or error}",
+            hint="Choose another --state-dir, or make room on its disk.",
+        ) from error
+
+
 def make_private_folder(folder: Path) -> Path:
     """Create a folder with mode 0700, and its parents; return its resolved path.
 
-    Raises ``ConfigError`` if it belongs to another user, or if others can write to it.
+    Raises ``ConfigError`` if it cannot be created, if it belongs to another user, or if others can write to it.
     """
     folder = folder.expanduser().resolve()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with explain_state_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.name != "posix":
         return folder
     status = folder.stat()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from maas_client._transport import SyncHttpClient
 from maas_client.errors import JobFailedError, ServiceError, TransportError
 from maas_client.flows import job_events
 from maas_client.flows._arm import MAX_OUTAGE_S, wait_for_operation, wait_until_provisioned
@@ -13,6 +16,7 @@ from maas_client.wire import azureml_models, foundry_models
 from maas_client.wire.operation import Response
 from tests.unit.fake_port import FakePort
 from tests.unit.flows.foundry.fake_resource import Resource
+from tests.unit.transport.conftest import make_transport
 
 JOB = {"id": "ftjob-1", "status": "running"}
 
@@ -115,3 +119,12 @@ async def test_failed_operation_of_either_spelling_raises(status: str) -> None:
     with pytest.raises(ServiceError):
         await wait_for_operation(io, started, operation="x", timeout_s=60)
     assert len(io.slept) == 1
+
+
+def test_change_of_the_date_does_not_end_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    http = SyncHttpClient()
+    transport = make_transport("http://127.0.0.1:1", http)
+    before, now = transport.elapsed(), time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 365 * 86400)
+    assert 0 <= transport.elapsed() - before < 60
+    http.close()
