@@ -126,6 +126,25 @@ class AccountKeys(WireModel):
     key2: str = Field(repr=False)
 
 
+_METADATA_PAIRS, _METADATA_KEY_LENGTH, _METADATA_VALUE_LENGTH = 16, 64, 512
+
+
+def find_metadata_problem(metadata: Any) -> str | None:
+    """Return what is wrong with ``metadata`` of a job or chat (docs/azure-http.md section 4.4), or None."""
+    if not isinstance(metadata, dict):
+        return "metadata must be an object."
+    if len(metadata) > _METADATA_PAIRS:
+        return f"metadata must have at most {_METADATA_PAIRS} keys."
+    for name, value in metadata.items():
+        if len(name) > _METADATA_KEY_LENGTH:
+            return f"metadata.{name[:60]} must have a name of at most {_METADATA_KEY_LENGTH} characters."
+        if not isinstance(value, str):
+            return f"metadata.{name} must be a string."
+        if len(value) > _METADATA_VALUE_LENGTH:
+            return f"metadata.{name} must have at most {_METADATA_VALUE_LENGTH} characters."
+    return None
+
+
 JOB_FIELDS = frozenset(
     {
         "model", "training_file", "validation_file", "hyperparameters", "method", "suffix", "seed",

@@ -27,7 +27,7 @@ from maas_client.local.resources.training_config import parse_hyperparameters
 from maas_client.local.services import Services
 from maas_client.local.state.files import new_id
 from maas_client.local.state.store import Record
-from maas_client.wire.foundry_models import JOB_FIELDS
+from maas_client.wire.foundry_models import JOB_FIELDS, find_metadata_problem
 
 _TRAINING_TYPES = {
     "standard": "Standard",
@@ -105,9 +105,8 @@ def _check_unknown_fields(body: Mapping[str, Any]) -> None:
 
 
 def _check_metadata(body: Mapping[str, Any]) -> None:
-    for name, value in _optional_object(body, "metadata").items():
-        if not isinstance(value, str):
-            raise invalid_payload(f"metadata.{name[:60]} must be a string.", param="metadata")
+    if problem := find_metadata_problem(_optional_object(body, "metadata")):
+        raise invalid_payload(problem, param="metadata")
 
 
 def _require_string(body: Mapping[str, Any], name: str) -> str:

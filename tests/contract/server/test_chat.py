@@ -135,6 +135,39 @@ BAD = [
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
         "messages[0].content",
     ),
+    *(
+        ({"messages": [{"role": "user", "content": "x"}, message]}, f"messages[1].{place}")
+        for message, place in (
+            ({"role": "user", "content": "x", "foo": 1}, "foo"),
+            ({"role": "user", "content": "x", "tool_calls": [CALL]}, "tool_calls"),
+            ({"role": "assistant", "content": "x", "tool_call_id": "c1"}, "tool_call_id"),
+            ({"role": "user", "content": "x", "name": 5}, "name"),
+            ({"role": ["user"], "content": "x"}, "role"),
+            ({"role": "user", "content": []}, "content"),
+            (
+                {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {}}]},
+                "content[0].cache_control",
+            ),
+            ({"role": "tool", "content": "x"}, "tool_call_id"),
+            ({"role": "tool", "content": "x", "tool_call_id": "c9"}, "tool_call_id"),
+            ({"role": "assistant", "tool_calls": [5]}, "tool_calls"),
+            ({"role": "assistant", "tool_calls": "x"}, "tool_calls"),
+            ({"role": "assistant", "tool_calls": [{**CALL, "zzz": 1}]}, "tool_calls[0].zzz"),
+            ({"role": "assistant", "tool_calls": [{**CALL, "id": None}]}, "tool_calls[0].id"),
+            ({"role": "assistant", "tool_calls": [{**CALL, "type": "x"}]}, "tool_calls[0].type"),
+            (
+                {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f"}}]},
+                "tool_calls[0].function.arguments",
+            ),
+            (
+                {
+                    "role": "assistant",
+                    "tool_calls": [{**CALL, "function": {"name": "f", "arguments": "{"}}],
+                },
+                "tool_calls[0].function.arguments",
+            ),
+        )
+    ),
     ({"temperature": 3}, "temperature"),
     ({"temperature": "hot"}, "temperature"),
     ({"temperature": True}, "temperature"),
@@ -149,6 +182,15 @@ BAD = [
     ({"response_format": {"type": "yaml"}}, "response_format"),
     ({"tools": "x"}, "tools"),
     ({"tools": [{"type": "function"}]}, "tools[0].function"),
+    ({"tools": [*TOOLS, *TOOLS]}, "tools[1].function.name"),
+    (
+        {"tools": [{"type": "function", "function": {"name": "a.b"}}]},
+        "tools[0].function.name",
+    ),
+    (
+        {"tools": [{"type": "function", "function": {"name": "a", "description": 1}}]},
+        "tools[0].function.description",
+    ),
     ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tools": TOOLS, "tool_choice": "sometimes"}, "tool_choice"),
@@ -158,6 +200,9 @@ BAD = [
     ({"max_tokens": 2, "max_completion_tokens": 2}, "max_tokens"),
     ({"user": 3}, "user"),
     ({"metadata": {"a": 1}}, "metadata"),
+    ({"metadata": {"a": "x" * 513}}, "metadata"),
+    ({"metadata": {"a" * 65: "x"}}, "metadata"),
+    ({"metadata": {str(n): "x" for n in range(17)}}, "metadata"),
     ({"stream": "yes"}, "stream"),
     ({"brand_new": 1}, "brand_new"),
 ]
@@ -219,6 +264,30 @@ def test_parameter_that_is_not_implemented_is_named(azure: Azure, uri, name, val
         f"{uri}/chat/completions", json=body, headers={"extra-parameters": "drop"}
     )
     assert dropped.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "member", [{"refusal": "no"}, {"audio": {"id": "a"}}, {"function_call": {"name": "f"}}]
+)
+def test_message_member_that_is_not_implemented_is_named(azure: Azure, uri, member):
+    name = f"messages[0].{next(iter(member))}"
+    for route in ("/v1/chat/completions", "/chat/completions"):
+        body = {"messages": [{"role": "assistant", "content": "x", **member}]}
+        response = azure.http.post(uri + route, json=body)
+        assert response.status_code == 501
+        assert name in response.text
+
+
+def test_answer_is_accepted_as_a_message_of_the_next_request(azure: Azure, uri):
+    empty = {"refusal": None, "audio": None, "function_call": None, "annotations": []}
+    messages = [
+        {"role": "user", "content": "weather in Bern", "name": "ann"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL], **empty},
+        {"role": "tool", "tool_call_id": "c1", "content": "rain"},
+    ]
+    for route in ("/v1/chat/completions", "/chat/completions"):
+        response = azure.http.post(uri + route, json={"messages": messages, "tools": TOOLS})
+        assert response.status_code == 200, response.text
 
 
 def test_parameters_without_effect_are_accepted(azure: Azure, uri):
@@ -391,6 +460,22 @@ def price_tool(name, schema=SCHEMA):
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "foo": 1}}},
             "response_format.json_schema.foo",
+        ),
+        *(
+            (
+                {"response_format": {"type": "json_schema", "json_schema": {"name": name}}},
+                "response_format.json_schema.name",
+            )
+            for name in ("", "a b!", "a" * 65)
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "description": 5},
+                }
+            },
+            "response_format.json_schema.description",
         ),
         ({"tools": [{**price_tool("a"), "zzz": 1}]}, "tools[0].zzz"),
         (

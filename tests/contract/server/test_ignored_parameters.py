@@ -186,6 +186,8 @@ def test_a_tuned_open_model_is_not_tuned_again(azure: Azure):
     ("field", "value", "message"),
     [
         ("metadata", {"a": 1}, "metadata.a must be a string."),
+        ("metadata", {"a": "x" * 513}, "metadata.a must have at most 512 characters."),
+        ("metadata", {str(n): "" for n in range(17)}, "metadata must have at most 16 keys."),
         ("metadata", "a", "metadata must be an object."),
         ("hyperparameters", {"learning_rate_multiplier": "0.1"}, "must be a number or auto."),
         ("hyperparameters", {"n_epochs": 2}, "differs from method.dpo.hyperparameters.n_epochs"),

@@ -5,6 +5,7 @@ Every parameter is honoured, has no effect on the answer, or is refused by name.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -27,6 +28,7 @@ from maas_client.local.resources.errors import ApiError
 from maas_client.local.services.chat_engines import ChatRequest
 from maas_client.wire.chat import CHAT_INFERENCE
 from maas_client.wire.foundry import INFERENCE_CHAT
+from maas_client.wire.foundry_models import find_metadata_problem
 
 _SAMPLING = ("temperature", "top_p", "max_tokens", "stop", "seed", "frequency_penalty",
              "presence_penalty")  # fmt: skip
@@ -56,7 +58,15 @@ _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
 _SCHEMA_MEMBERS = ("name", "description", "schema", "strict")
 _FUNCTION_MEMBERS = ("name", "description", "parameters", "strict")
-_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME_RULE = "must be 1 to 64 letters, digits, '_' or '-'"
+_MESSAGE_MEMBERS: Mapping[str, tuple[str, ...]] = {
+    "assistant": ("role", "content", "name", "tool_calls"),
+    "tool": ("role", "content", "name", "tool_call_id"),
+}
+_TEXT_MESSAGE_MEMBERS = ("role", "content", "name")
+_UNSUPPORTED_MESSAGE_MEMBERS = ("refusal", "audio", "function_call")
+_CALL_MEMBERS = ("id", "type", "function")
 
 
 def read_chat_request(context: RequestContext, served: ServedModel) -> ChatRequest:
@@ -136,11 +146,8 @@ class _Reader:
         for name in ("user", "safety_identifier", "prompt_cache_key"):
             if not isinstance(self.body.get(name, ""), str):
                 raise self.error(name, "must be a string")
-        metadata = self.body.get("metadata", {})
-        if not isinstance(metadata, dict) or not all(
-            isinstance(value, str) for value in metadata.values()
-        ):
-            raise self.error("metadata", "must be an object of strings")
+        if problem := find_metadata_problem(self.body.get("metadata", {})):
+            raise self.error("metadata", problem.removeprefix("metadata ").removesuffix("."))
 
     def check_stream(self) -> None:
         """Check ``stream`` and ``stream_options``."""
@@ -207,9 +214,17 @@ class _Reader:
         if not isinstance(definition, dict) or not isinstance(definition.get("name"), str):
             raise self.error("response_format", "must have a json_schema with a name")
         self._check_members("response_format.json_schema", definition, _SCHEMA_MEMBERS)
+        self._check_name_and_description("response_format.json_schema", definition)
         schema = definition.get("schema", JSON_OBJECT)
         self._check_schema("response_format", schema, definition)
         return {} if schema is True else schema
+
+    def _check_name_and_description(self, place: str, definition: Mapping[str, Any]) -> None:
+        name = definition.get("name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise self.error(f"{place}.name", _NAME_RULE)
+        if not isinstance(definition.get("description"), str | None):
+            raise self.error(f"{place}.description", "must be a string")
 
     def _check_members(
         self, place: str, value: Mapping[str, Any], members: Collection[str]
@@ -266,7 +281,12 @@ class _Reader:
             raise self.error(
                 "tools", f"is not supported by {self._model}: its chat template has no tools"
             )
-        return [self._function(f"tools[{index}]", tool) for index, tool in enumerate(tools)]
+        functions = [self._function(f"tools[{index}]", tool) for index, tool in enumerate(tools)]
+        names = [function["name"] for function in functions]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise self.error(f"tools[{index}].function.name", f"{name} is used twice")
+        return functions
 
     def _function(self, place: str, tool: Mapping[str, Any]) -> dict[str, Any]:
         if tool.get("type", "function") != "function":
@@ -276,18 +296,14 @@ class _Reader:
             raise self.error(f"{place}.function", "must be an object")
         self._check_members(place, tool, ("type", "function"))
         self._check_members(f"{place}.function", function, _FUNCTION_MEMBERS)
-        name = function.get("name")
-        if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
-            raise self.error(
-                f"{place}.function.name", "must be 1 to 64 letters, digits, '_', '-', '.'"
-            )
+        self._check_name_and_description(f"{place}.function", function)
         parameters = function.get("parameters")
         if not isinstance(parameters, dict | None):
             raise self.error(f"{place}.function.parameters", "must be a JSON schema")
         if parameters and parameters.get("type", "object") != "object":
             raise self.error(f"{place}.function.parameters", "must have type object")
         self._check_schema(f"{place}.function.parameters", arguments_schema(function), function)
-        return {"name": name, "parameters": parameters}
+        return {"name": function["name"], "parameters": parameters}
 
     def tool_choice(self, functions: list[dict[str, Any]]) -> tuple[str, str | None]:
         """Return ``auto``, ``none`` or ``required``, and the function that must be called, if one is named."""
@@ -323,19 +339,74 @@ class _Reader:
         messages = self.body.get("messages")
         if not _is_list_of_objects(messages) or not messages:
             raise self.error("messages", "must be a list of at least one message")
+        call_ids: set[str] = set()
         for index, message in enumerate(messages):
-            if message.get("role") not in _ROLES:
-                raise self.error(
-                    f"messages[{index}].role", f"must be one of {', '.join(sorted(_ROLES))}"
-                )
-            content = message.get("content")
-            if content is None and not message.get("tool_calls"):
-                raise self.error(f"messages[{index}].content", "is missing")
-            if not isinstance(content, str | None) and not _is_list_of_text_parts(content):
-                raise self.error(
-                    f"messages[{index}].content", "must be text: this model does not accept images"
-                )
+            self._check_message(f"messages[{index}]", message, call_ids)
         return [_normalize_message(message) for message in messages]
+
+    def _check_message(self, place: str, message: dict[str, Any], call_ids: set[str]) -> None:
+        """Check one message, and add the ids of its calls to those of the messages before it."""
+        role = message.get("role")
+        if not isinstance(role, str) or role not in _ROLES:
+            raise self.error(f"{place}.role", f"must be one of {', '.join(sorted(_ROLES))}")
+        # Clients send back the members of an answer that are null or empty, such as annotations.
+        present = {name: value for name, value in message.items() if value not in (None, [])}
+        for name in _UNSUPPORTED_MESSAGE_MEMBERS:
+            if name in present and role == "assistant":
+                raise self.not_implemented(f"{place}.{name}", f"{place}.{name}")
+        members = _MESSAGE_MEMBERS.get(role, _TEXT_MESSAGE_MEMBERS)
+        self._check_members(place, present, members)
+        if not isinstance(message.get("name"), str | None):
+            raise self.error(f"{place}.name", "must be a string")
+        self._check_content(f"{place}.content", message, has_calls="tool_calls" in present)
+        if role == "tool":
+            call_id = message.get("tool_call_id")
+            if not isinstance(call_id, str):
+                raise self.error(f"{place}.tool_call_id", "must be the id of a tool call")
+            if call_id not in call_ids:
+                raise self.error(
+                    f"{place}.tool_call_id",
+                    f"is {call_id[:60]!r}: no earlier message has a tool call with this id",
+                )
+        for number, call in enumerate(self._tool_calls(place, present)):
+            call_ids.add(self._call_id(f"{place}.tool_calls[{number}]", call))
+
+    def _check_content(self, place: str, message: dict[str, Any], *, has_calls: bool) -> None:
+        content = message.get("content")
+        if content is None and not has_calls:
+            raise self.error(place, "is missing")
+        if content == []:
+            raise self.error(place, "must have at least one part")
+        if not isinstance(content, str | None) and not _is_list_of_text_parts(content):
+            raise self.error(place, "must be text: this model does not accept images")
+        for number, part in enumerate(content if isinstance(content, list) else ()):
+            self._check_members(f"{place}[{number}]", part, ("type", "text"))
+
+    def _tool_calls(self, place: str, message: dict[str, Any]) -> list[dict[str, Any]]:
+        calls = message.get("tool_calls", [])
+        if not _is_list_of_objects(calls):
+            raise self.error(f"{place}.tool_calls", "must be a list of tool calls")
+        return list(calls)
+
+    def _call_id(self, place: str, call: dict[str, Any]) -> str:
+        """Check a tool call of an assistant message, and return its id."""
+        self._check_members(place, call, _CALL_MEMBERS)
+        if not isinstance(call.get("id"), str):
+            raise self.error(f"{place}.id", "must be a string")
+        if call.get("type") != "function":
+            raise self.error(f"{place}.type", "must be function")
+        function = call.get("function")
+        if not isinstance(function, dict):
+            raise self.error(f"{place}.function", "must be an object")
+        self._check_members(f"{place}.function", function, ("name", "arguments"))
+        for name in ("name", "arguments"):
+            if not isinstance(function.get(name), str):
+                raise self.error(f"{place}.function.{name}", "must be a string")
+        try:
+            json.loads(function["arguments"] or "{}")
+        except ValueError:
+            raise self.error(f"{place}.function.arguments", "must be JSON") from None
+        return str(call["id"])
 
 
 def _normalize_message(message: dict[str, Any]) -> dict[str, Any]:
