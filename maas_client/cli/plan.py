@@ -52,10 +52,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the plans; exit code 1 if no method fits on any of the machines."""
     from maas_client.local.machine import hardware
-    from maas_client.local.planning import plan
+    from maas_client.local.planning import measure, plan
 
     shape = _shape(args.model)
-    data = _data(args.data, args.model)
+    data = row_stats(args.data, args.model) if args.data else measure.RowStats(*_DEFAULT_DATA)
     methods = (_method(args.method),) if args.method else plan.COMPARED_METHODS
     sizes = _sizes(args.machine)
     if not sizes and not args.no_measure:
@@ -120,13 +120,11 @@ def _shape(model: str) -> Architecture:
     return info.architecture
 
 
-def _data(path: str | None, model: str) -> RowStats:
-    from maas_client.local.planning.measure import RowStats
-
-    if path is None:
-        return RowStats(*_DEFAULT_DATA)
+def row_stats(path: str, model: str) -> RowStats:
+    """Return the size of a data file in tokens of ``model``. Raises ``DatasetError`` for an invalid file."""
     from maas_client import catalog
     from maas_client.dataset import validate
+    from maas_client.local.planning.measure import RowStats
 
     is_known = catalog.find_model(model) is not None
     report = validate(path, model=model if is_known else None, target="local")

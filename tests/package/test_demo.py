@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from maas_client._package_data import example_data_dir
 from maas_client.cli import demo
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -78,3 +79,15 @@ def test_answer_is_correct_if_it_has_every_fact() -> None:
     comparison = demo._Comparison("?", ["Radio link", "60 metres"], "", "")
     assert comparison.is_correct("It is the radio link: within 60 METRES.")
     assert not comparison.is_correct("It is the radio link.")
+
+
+def test_short_training_has_rows_of_every_fact() -> None:
+    """Where all rows take too long, the demo trains on some rows for each question that it asks."""
+    data = example_data_dir()
+    rows = (data / "train.jsonl").read_text("utf-8").splitlines(keepends=True)
+    facts = [row["expect"] for row in demo._read_questions(data)]
+    chosen = demo._rows_with_facts(rows, facts)
+    answers = [json.loads(row)["messages"][-1]["content"] for row in chosen]
+    assert len(chosen) < len(rows) / 2
+    assert set(chosen) <= set(rows)
+    assert all(sum(demo._states(answer, fact) for answer in answers) >= 6 for fact in facts)

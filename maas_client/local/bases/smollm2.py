@@ -6,6 +6,7 @@ given as a file. Its GGUF must have the pinned hash. It is converted to safetens
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import shutil
 import subprocess
@@ -138,9 +139,13 @@ def _convert(gguf: Path, draft: Path, licence: bytes) -> None:
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write model and tokenizer of ``gguf`` into ``folder``, in float32, with separate pad and end tokens."""
+    import gguf as gguf_package
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    # transformers parses the file three times and builds the table of names for each module: half of the time.
+    for name in ("GGUFReader", "get_tensor_name_map"):
+        setattr(gguf_package, name, functools.cache(getattr(gguf_package, name)))
     options = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype="float32", **options)
