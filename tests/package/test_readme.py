@@ -1,4 +1,4 @@
-"""The README: its program runs, its commands parse, its tables are complete."""
+"""The README and the pages of docs/: code runs, commands parse, links exist, tables are complete."""
 
 from __future__ import annotations
 
@@ -16,12 +16,22 @@ from maas_client.local.embedded_server import LocalServer
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text("utf-8")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(page.relative_to(ROOT).as_posix() for page in sorted((ROOT / "docs").rglob("*.md"))),
+)
 COMMANDS = sorted(
     {
         command.strip()
-        for groups in re.findall(r"`(maas-client [a-z][^`]*)`|^(maas-client [a-z].*)$", TEXT, re.M)
+        for page in PAGES
+        for groups in re.findall(
+            r"`(maas-client [a-z][^`]*)`|^ *(?:\$ )?(maas-client [a-z](?:[^\n]*\\\n)*.*)$",
+            (ROOT / page).read_text("utf-8"),
+            re.M,
+        )
         for command in groups
-        if command
+        if command and "…" not in command and " serve --print-env" not in command
     }
 )
 
@@ -45,9 +55,10 @@ def test_readme_has_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_readme_commands_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = re.split(r" [|>&] ?", command.replace("\\\n", " "))[0]
     words = shlex.split(command.replace("COMMAND", "chat"), comments=True)[1:]
-    if words and words[0] in cli.COMMANDS and len(words) == 1:
-        words.append("--help")  # a command mentioned in a sentence
+    if words and words[0] in cli.COMMANDS and all(re.fullmatch("[a-z-]+", w) for w in words[:2]):
+        words += ["--help"] if len(words) <= 2 else []  # a command mentioned in a sentence
     try:
         cli._parse(words)
         code: object = 0
@@ -75,13 +86,6 @@ def test_readme_names_every_public_error() -> None:
         if n.endswith("Error") and n not in ("JobError", "StatusError")
     }
     assert not [name for name in errors if f"`{name}`" not in TEXT and f"maas.{name}" not in TEXT]
-
-
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    *(page.relative_to(ROOT).as_posix() for page in sorted((ROOT / "docs").rglob("*.md"))),
-)
 
 
 GENERATED = {
