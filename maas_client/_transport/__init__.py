@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
+from maas_client import _clock
 from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import Secret, SignedUrl, find_invalid_character, without_query
 from maas_client._transport import response, retry
@@ -176,10 +177,19 @@ class Transport(Generic[W]):
         return await self._connection.tokens.get(scope, self.http, deadline)
 
     def elapsed(self) -> float:
-        return _elapsed()
+        return _elapsed() + self._virtual_s()
 
     async def sleep(self, seconds: float) -> None:
+        clock = _clock.find(self._connection.local_origin)
+        if clock is not None:
+            clock.wait(seconds)
+            seconds = 0.0
         await self.http.sleep(seconds)
+
+    def _virtual_s(self) -> float:
+        """Return the seconds by which the clock of a server for tests was advanced."""
+        clock = _clock.find(self._connection.local_origin)
+        return clock.offset_s if clock else 0.0
 
     async def call(self, fn: Callable[[], T]) -> T:
         return await self.http.call(fn)
@@ -205,8 +215,6 @@ class Transport(Generic[W]):
         from tenacity import (
             AsyncRetrying,
             retry_if_exception,
-            stop_after_attempt,
-            stop_before_delay,
         )
 
         await self._use_local_server()
@@ -214,17 +222,24 @@ class Transport(Generic[W]):
         target = SignedUrl(url or self._build_url(op, base_url, query, path))
         timeout_s = deadline_s or self._connection.timeout_s
         deadline = time.monotonic() + timeout_s
+        virtual_start_s = self._virtual_s()
+
+        def is_last(state: RetryCallState) -> bool:
+            if state.attempt_number > self._connection.max_retries:
+                return True
+            waited_s = (state.seconds_since_start or 0.0) + self._virtual_s() - virtual_start_s
+            return waited_s + state.upcoming_sleep >= timeout_s
+
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: self._can_retry(error, op)),
-            stop=stop_after_attempt(self._connection.max_retries + 1)
-            | stop_before_delay(timeout_s),
+            stop=is_last,
             wait=lambda state: retry.retry_delay(
                 state.attempt_number,
                 (state.outcome and state.outcome.exception()) or RuntimeError(),
                 self._rng,
             ),
             before_sleep=lambda state: self._log_retry(op, state),
-            sleep=self.http.sleep,
+            sleep=self.sleep,
             reraise=True,
         )
         try:

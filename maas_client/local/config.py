@@ -93,6 +93,8 @@ class ServerConfig:
     """A job with fewer training examples fails; None: the minimum that Azure documents."""
     reset: bool = False
     """True: delete the contents of the state directory first."""
+    control: bool = False
+    """True: jobs and deployments follow a timetable on a virtual clock, and tests control it."""
     durable: bool = True
     """False: the state is temporary, so writes do not wait for the disk."""
     step_delay_s: float = 0.0

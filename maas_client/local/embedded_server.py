@@ -15,13 +15,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from maas_client import _local_server
+from maas_client import _clock, _local_server
 from maas_client.errors import MaasError, ServiceError
 from maas_client.local.config import Engine, ServerConfig, check_extra_installed, default_threads
 
 if TYPE_CHECKING:
     from maas_client._client import AsyncClient, Client
+    from maas_client.local.control import Control
     from maas_client.local.fault_plan import FaultPlan
+    from maas_client.local.recorded_requests import RecordedRequests
     from maas_client.local.server import Server
 
 _START_S = 30.0
@@ -95,6 +97,30 @@ class LocalServer:
     def faults(self) -> FaultPlan | None:
         """The plan of the requests that fail on purpose, with its counts; None without one."""
         return self._config.faults
+
+    @property
+    def control(self) -> Control:
+        """The object that seeds jobs, plans failures and moves the clock. Needs ``serve(control=True)``.
+
+        Raises:
+            MaasError: The server is not running, or was created without ``control=True``.
+        """
+        control = self._running().control
+        if control is None:
+            raise MaasError(
+                "this local server has no control",
+                hint='Create it with serve(engine="instant", control=True).',
+            )
+        return control
+
+    @property
+    def requests(self) -> RecordedRequests:
+        """The requests that the server received, with redacted credentials. Needs ``serve(control=True)``.
+
+        Raises:
+            MaasError: The server is not running, or was created without ``control=True``.
+        """
+        return self.control.requests
 
     def client(
         self, *, dialect: Literal["azureml", "foundry"] = "azureml", **options: Any
@@ -187,6 +213,9 @@ class LocalServer:
             raise ServiceError(f"the local server did not start: {self._error or 'timed out'}")
         self._server = server
         _local_server.embedded_urls.add(server.url)
+        if timetable := server.services.timetable:
+            for address in filter(None, (server.url, server.proxy_url)):
+                _clock.register(address, timetable.clock)
         return self
 
     def _serve(self, server: Server, ready: threading.Event) -> None:
@@ -206,6 +235,8 @@ class LocalServer:
         if server is None:
             return
         _local_server.embedded_urls.discard(server.url)
+        for address in filter(None, (server.url, server.proxy_url)):
+            _clock.unregister(address)
         while self._clients:
             self._clients.pop().close()
         server.stop()
@@ -264,6 +295,7 @@ def serve(
     min_examples: int | None = None,
     realistic: bool = False,
     faults: FaultPlan | None = None,
+    control: bool = False,
 ) -> LocalServer:
     """Return a local server to use in a ``with`` (or ``async with``) block.
 
@@ -290,6 +322,8 @@ def serve(
         realistic: True: enforce the rate limits and delays that Azure documents (docs/how-to/deployments.md).
         faults: Requests that fail on purpose, to test a program (``maas_client.testing.FaultPlan``). None
             (default): none.
+        control: True: a server for tests. Its jobs follow a timetable on a virtual clock, which
+            ``LocalServer.control`` moves (docs/how-to/testing.md). Needs the engine ``"instant"``.
 
     Returns:
         A ``LocalServer`` that is not running yet. Its ``with`` block starts and stops it.
@@ -307,6 +341,10 @@ def serve(
                 )
     """
     check_extra_installed(engine)
+    if control and faults is None:
+        from maas_client.local.fault_plan import FaultPlan
+
+        faults = FaultPlan()
     is_temporary = state_dir is None
     folder = Path(os.fspath(state_dir)) if state_dir is not None else Path(tempfile.gettempdir())
     config = ServerConfig(
@@ -327,5 +365,6 @@ def serve(
         min_examples=min_examples,
         realistic=realistic,
         faults=faults,
+        control=control,
     )
     return LocalServer(config, temporary_state=is_temporary)

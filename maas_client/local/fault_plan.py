@@ -44,6 +44,10 @@ class Fault:
         stall_s: Seconds to wait before the answer.
         delay_s: Seconds to wait before the request is carried out.
         flip_bit: Flip one bit of the request's body, at this share of its length (0 to 1).
+        operation: The name of the requests' operation in docs/operations.md, such as ``jobs.get``; empty: any.
+        error: The message of an error in the service's own format, instead of ``body``. Needs ``status``.
+        after_s: Seconds after the start of the server until the fault can apply, on the server's clock.
+        duration_s: Seconds for which it can apply; None: without end.
 
     Raises:
         ConfigError: A value is of another type or out of bounds.
@@ -67,6 +71,10 @@ class Fault:
     stall_s: float = 0.0
     delay_s: float = 0.0
     flip_bit: float | None = None
+    operation: str = ""
+    error: str | None = None
+    after_s: float = 0.0
+    duration_s: float | None = None
 
     def __post_init__(self) -> None:
         for name, is_valid, expected in (
@@ -89,6 +97,11 @@ class Fault:
             ("delay_s", _is_number(self.delay_s, 0, _MAX_WAIT_S), "seconds from 0 to 3600"),
             ("flip_bit", self.flip_bit is None or _is_number(self.flip_bit, 0, 1),
              "a number from 0 to 1"),
+            ("operation", isinstance(self.operation, str), "a text"),
+            ("error", self.error is None or isinstance(self.error, str), "a text"),
+            ("after_s", _is_number(self.after_s, 0, math.inf), "seconds from 0"),
+            ("duration_s", self.duration_s is None or _is_number(self.duration_s, 0, math.inf),
+             "seconds from 0"),
         ):  # fmt: skip
             if not is_valid:
                 raise ConfigError(f"{name} of a fault must be {expected}")
@@ -97,18 +110,32 @@ class Fault:
                 f"body of a fault must be left out with status {self.status}, which has none"
             )
 
-    def matches(self, method: str, path: str) -> bool:
+        if self.error is not None and (self.body is not None or (self.status or 0) < 400):
+            raise ConfigError(
+                "error of a fault needs a status from 400 to 599, and no body beside it"
+            )
+
+    def matches(
+        self, method: str, path: str, operation: str = "", elapsed_s: float = math.inf
+    ) -> bool:
         """Return whether the fault is about a request.
 
         Args:
             method: The request's method.
             path: Its path and query.
+            operation: The name of its operation.
+            elapsed_s: The seconds since the start of the server.
 
         Returns:
-            True if method and path match.
+            True if method, path, operation and time match.
         """
-        return (not self.method or method == self.method.upper()) and bool(
-            re.search(self.path, path)
+        if self.duration_s is not None and elapsed_s >= self.after_s + self.duration_s:
+            return False
+        return (
+            elapsed_s >= self.after_s
+            and (not self.method or method == self.method.upper())
+            and (not self.operation or operation == self.operation)
+            and bool(re.search(self.path, path))
         )
 
 
@@ -230,19 +257,38 @@ class FaultPlan:
         """How many faults were carried out."""
         return sum(self.applied.values())
 
-    def next_fault(self, method: str, path: str) -> Fault | None:
+    def add(self, *faults: Fault) -> None:
+        """Add faults to the end of the plan.
+
+        Args:
+            *faults: The faults.
+        """
+        self.faults += faults
+
+    def clear(self) -> None:
+        """Remove all faults and their counts."""
+        with self._lock:
+            self.faults = ()
+            self.applied.clear()
+            self._seen.clear()
+
+    def next_fault(
+        self, method: str, path: str, operation: str = "", elapsed_s: float = 0.0
+    ) -> Fault | None:
         """Return the fault for a request, and count it.
 
         Args:
             method: The request's method.
             path: Its path and query.
+            operation: The name of its operation in docs/operations.md.
+            elapsed_s: The seconds since the start of the server, on its clock.
 
         Returns:
             The fault, or None: the request is answered as usual.
         """
         with self._lock:
             for index, fault in enumerate(self.faults):
-                if not fault.matches(method, path):
+                if not fault.matches(method, path, operation, elapsed_s):
                     continue
                 self._seen[index] += 1
                 if self._seen[index] <= fault.skip:

@@ -24,10 +24,12 @@ from maas_client._local_server import KEEP_FILE, RECORD_FILE, ServerRecord
 from maas_client._secret import hide
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
+from maas_client.local.control import Control
 from maas_client.local.fault_plan import FaultPlan
 from maas_client.local.http.app import build_app
 from maas_client.local.http.connections import CertificateAuthority, HeaderTimeoutProtocol
-from maas_client.local.http.faults import FaultMiddleware
+from maas_client.local.http.control import ControlMiddleware, control_table
+from maas_client.local.http.faults import FaultMiddleware, OperationNames
 from maas_client.local.http.hosts import LOOPBACK_HOSTS
 from maas_client.local.http.proxy import ConnectProxy, with_tunnel_authority
 from maas_client.local.http.routes import azureml, foundry, login
@@ -78,8 +80,8 @@ class Server:
             raise
         self.port: int = self.socket.getsockname()[1]
         self.config = replace(config, port=self.port)
-        app = build_app(self.services, ROUTE_TABLES, self._security_policy())
-        self._uvicorn = _Uvicorn(_uvicorn_config(_with_faults(app, config.faults)), self._ready)
+        self.control: Control | None = None
+        self._uvicorn = _Uvicorn(_uvicorn_config(self._build_app()), self._ready)
         self._uvicorn.idle_timeout_s = self.config.idle_timeout_s
         self._uvicorn.is_busy = self._is_busy
         self._on_ready: Callable[[], None] = lambda: None
@@ -90,6 +92,29 @@ class Server:
             self.socket.close()
             self.services.close()
             raise
+
+    def _build_app(self) -> ASGIApp:
+        """Return the application, with what a server for tests has around it."""
+        tables, plan, timetable = ROUTE_TABLES, self.config.faults, self.services.timetable
+        if plan is None and timetable is None:
+            return build_app(self.services, tables, self._security_policy())
+        operations, plan = OperationNames(tables), plan or FaultPlan()
+        for fault in plan.faults:
+            operations.check(fault.operation)
+        if plan.faults:
+            count = len(plan.faults)
+            faults = "1 fault" if count == 1 else f"{count} faults"
+            _LOG.warning("requests fail on purpose: this server has a plan of %s", faults)
+        started_at = time.time()
+        if timetable is not None:
+            self.control = Control(self.services, timetable, plan, operations.check)
+            started_at = self.control.started_at
+            tables = (*tables, control_table(self.control))
+        app = build_app(self.services, tables, self._security_policy())
+        app = FaultMiddleware(app, plan, operations, started_at)
+        if self.control is None or timetable is None:
+            return app
+        return ControlMiddleware(app, self.control, timetable, operations)
 
     def _set_up_tls(self) -> None:
         """Set up TLS and the proxy if they are configured."""
@@ -250,15 +275,6 @@ def _ready_file_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _with_faults(app: ASGIApp, plan: FaultPlan | None) -> ASGIApp:
-    if plan is None:
-        return app
-    count = len(plan.faults)
-    faults = "1 fault" if count == 1 else f"{count} faults"
-    _LOG.warning("requests fail on purpose: this server has a plan of %s", faults)
-    return FaultMiddleware(app, plan)
-
-
 def _certificate_names(host: str) -> list[str]:
     """Return the host names for the port's certificate."""
     is_wildcard = host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
@@ -380,6 +396,15 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _check_bind(config: ServerConfig) -> None:
+    if config.control and config.engine != "instant":
+        raise ConfigError(
+            "the control of a server for tests needs simulated jobs", hint="Use the engine instant."
+        )
+    if config.control and config.max_jobs != 1:
+        raise ConfigError(
+            "max_jobs has no meaning with control: jobs follow a timetable and do not wait for each other",
+            hint="Leave it out.",
+        )
     if config.faults is not None and not _is_loopback(config.host):
         raise ConfigError(
             "--faults makes requests fail on purpose, so it needs a loopback address",

@@ -22,10 +22,11 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TextIO
 
+from maas_client._clock import utc_time
+from maas_client.local import instant
 from maas_client.local.machine import child_processes
 from maas_client.local.resources.errors import describe_failure
 from maas_client.local.resources.job_states import SIGNAL_KEYS, JobSignal
@@ -76,8 +77,6 @@ def _run(job: dict[str, Any], emit: Emit, server: _ControlChannel) -> None:
         emit({"event": "failed", **failure})
         return
     if job["engine"] == "instant":
-        from maas_client.local import instant
-
         instant.train(job, emit, server.signals)
     else:
         from maas_client.local.training import processes, run
@@ -86,6 +85,22 @@ def _run(job: dict[str, Any], emit: Emit, server: _ControlChannel) -> None:
         count = processes.requested_processes(job)
         with processes.launch_peers(job, count, emit) as job_with_peers:
             run.run(job_with_peers, emit, server.signals)
+
+
+def simulate(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run a job with the instant engine in this process; return its events and write its log."""
+    events: list[dict[str, Any]] = []
+
+    def emit(event: dict[str, Any]) -> None:
+        events.append(event)
+        with open(job["log"], "a", encoding="utf-8") as log:
+            print(_format_log_line(event), file=log)
+
+    if failure := _find_problems(job):
+        emit({"event": "failed", **failure})
+    else:
+        instant.train(job, _with_model_tokens(job, emit))
+    return events
 
 
 def _with_model_tokens(job: dict[str, Any], emit: Emit) -> Emit:
@@ -272,7 +287,7 @@ def _make_emit(out: TextIO) -> Emit:
 
 def _format_log_line(event: dict[str, Any]) -> str:
     """Return an event as a readable line."""
-    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = utc_time().strftime("%Y-%m-%dT%H:%M:%SZ")
     values = " ".join(
         f"{k}={v:.6g}" if isinstance(v, float) else f"{k}={v}"
         for k, v in event.items()

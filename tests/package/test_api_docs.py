@@ -13,7 +13,9 @@ from pydantic import BaseModel
 
 import maas_client as maas
 from maas_client import _client, errors, local, types
+from maas_client.local.control import Control
 from maas_client.local.embedded_server import LocalServer
+from maas_client.local.recorded_requests import RecordedRequests
 
 _ENTRY = re.compile(r"^    \*{0,2}(\w+)(?: \([^)]*\))?:", re.MULTILINE)
 RESOURCES = [
@@ -43,6 +45,7 @@ def public_members(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def public_callables() -> dict[str, Callable[..., Any]]:
     classes = [*RESOURCES, maas.Client, maas.AsyncClient, LocalServer, maas.ValidationReport]
+    classes += [Control, RecordedRequests]
     members: dict[str, Callable[..., Any]] = {"validate": maas.validate, "local.serve": local.serve}
     for cls in classes:
         members |= dict(public_members(cls))

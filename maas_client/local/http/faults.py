@@ -6,8 +6,14 @@ Nothing in a request can switch faults on: only the plan that the server was sta
 from __future__ import annotations
 
 import asyncio
+import re
+import uuid
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
+from urllib.parse import parse_qsl
 
+from starlette.routing import compile_path  # noqa: TID253 - only the server imports this module
 from starlette.types import (  # noqa: TID253 - only the server imports this module
     ASGIApp,
     Message,
@@ -16,17 +22,36 @@ from starlette.types import (  # noqa: TID253 - only the server imports this mod
     Send,
 )
 
+from maas_client._clock import unix_time
+from maas_client.errors import ConfigError
 from maas_client.local.fault_plan import Fault, FaultPlan, flip_one_bit
+from maas_client.local.http.app import RouteTable
+from maas_client.local.http.error_responses import error_response
+from maas_client.local.http.hosts import tunnel_path
+from maas_client.local.resources.errors import ApiError
 
+_ERROR_CODES = {
+    401: "ExpiredAuthenticationToken",
+    403: "AuthorizationFailed",
+    404: "ResourceNotFound",
+    409: "Conflict",
+    429: "TooManyRequests",
+    500: "InternalServerError",
+    503: "ServiceUnavailable",
+}
 _UNCHANGED_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class FaultMiddleware:
     """ASGI middleware around the application."""
 
-    def __init__(self, app: ASGIApp, plan: FaultPlan) -> None:
+    def __init__(
+        self, app: ASGIApp, plan: FaultPlan, operations: OperationNames, started_at: float
+    ) -> None:
         self._app = app
         self._plan = plan
+        self._operations = operations
+        self._started_at = started_at
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         fault = self._next_fault(scope) if scope["type"] == "http" else None
@@ -54,6 +79,8 @@ class FaultMiddleware:
             ]
             status = fault.status if fault.status is not None else status
             body = (fault.body or "").encode()
+            if fault.error is not None:
+                headers, body = _error(fault, scope)
             headers.append((b"content-length", str(len(body)).encode()))
         headers += [(name.encode(), text.encode()) for name, text in fault.headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -66,10 +93,65 @@ class FaultMiddleware:
         await _close(receive, send, abort=False)
 
     def _next_fault(self, scope: Scope) -> Fault | None:
+        if not self._plan.faults:
+            return None
         query = scope.get("query_string", b"").decode("latin-1")
         return self._plan.next_fault(
-            scope["method"], scope["path"] + (f"?{query}" if query else "")
+            scope["method"],
+            scope["path"] + (f"?{query}" if query else ""),
+            self._operations.find(scope),
+            unix_time() - self._started_at,
         )
+
+
+def _error(fault: Fault, scope: Scope) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return headers and body of an error in the format of the API that was called."""
+    status = fault.status or 500
+    error = ApiError(status, _ERROR_CODES.get(status, "ServiceError"), fault.error or "")
+    response = error_response(error, tunnel_path(scope), str(uuid.uuid4()))
+    replaced = _UNCHANGED_HEADERS | {name.lower().encode() for name in fault.headers}
+    headers = [item for item in response.raw_headers if item[0].lower() not in replaced]
+    return headers, bytes(response.body)
+
+
+class OperationNames:
+    """Finds the operation of a request, by the tables that the routes are built from."""
+
+    def __init__(self, tables: Iterable[RouteTable]) -> None:
+        self._patterns = [
+            (compile_path(table.prefix + op.path)[0], op)
+            for table in tables
+            for op in table.operations
+        ]
+        self.all = frozenset(op.name for _, op in self._patterns)
+        """The names of all operations."""
+
+    def find(self, scope: Scope) -> str:
+        """Return the name of a request's operation in docs/operations.md; empty for an unknown path."""
+        path, query = tunnel_path(scope), scope.get("query_string", b"").decode("latin-1")
+        parameters = {k: v.lower() for k, v in parse_qsl(query, keep_blank_values=True)}
+        best, most = "", -1
+        for pattern, op in self._patterns:
+            selectors = {k: v for k, v in op.query.items() if k in ("comp", "restype")}
+            if (
+                op.method == scope["method"]
+                and len(selectors) > most
+                and all(parameters.get(k) == v for k, v in selectors.items())
+                and re.match(pattern.pattern, path, re.IGNORECASE)
+            ):
+                best, most = op.name, len(selectors)
+        return best
+
+    def check(self, name: str) -> None:
+        """Raise ``ConfigError`` for a name that no operation has."""
+        if name and name not in self.all:
+            matches = get_close_matches(name, self.all, n=3)
+            raise ConfigError(
+                f"there is no operation {name[:60]!r}",
+                hint=f"Did you mean {' or '.join(matches)}?"
+                if matches
+                else "docs/operations.md lists all operations.",
+            )
 
 
 class _Answer:

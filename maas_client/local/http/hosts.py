@@ -64,6 +64,14 @@ def rewrite_tunnel_path(scope: MutableMapping[str, Any]) -> None:
     scope["raw_path"] = prefix.encode() + scope.get("raw_path", b"")
 
 
+def tunnel_path(scope: MutableMapping[str, Any]) -> str:
+    """Return the path of a request on this server, also of one through the proxy."""
+    authority = scope.get(TUNNEL_AUTHORITY)
+    if authority is None:
+        return str(scope["path"])
+    return (path_prefix(str(authority).rsplit(":", 1)[0]) or "") + str(scope["path"])
+
+
 @dataclass(frozen=True, slots=True)
 class UrlBuilder:
     """Absolute URLs for the response to one request."""

@@ -21,6 +21,8 @@ from maas_client.local.http.hosts import TUNNEL_AUTHORITY, path_prefix
 
 _LOG = logging.getLogger(__name__)
 _MAX_HEADER_BYTES = 16 << 10
+_TLS_SHUTDOWN_S = 0.2
+"""How long the end of a tunnel waits for the client: one that keeps an idle connection does not notice it."""
 _HEADER_TIMEOUT_S = 20.0
 _LABEL = rb"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _CONNECT = re.compile(
@@ -92,6 +94,7 @@ class ConnectProxy:
                 context,
                 server_side=True,
                 ssl_handshake_timeout=_HEADER_TIMEOUT_S,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
             )
         except OSError as error:  # the client rejected the certificate or disconnected
             _LOG.debug("could not open a tunnel to %s: %s", host, error)

@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from urllib.parse import urlencode
 
+from maas_client._clock import utc_time
 from maas_client.local.resources.errors import ApiError
 
 SCOPE_KEY = "maas.sas"
@@ -59,7 +60,7 @@ class Sas:
 
 def make_sas(secret: bytes, container: str, hours: float, permissions: str = "racwdl") -> str:
     """Return a SAS for a container, signed by this server and valid for ``hours``."""
-    expires = datetime.now(UTC) + timedelta(hours=hours)
+    expires = utc_time() + timedelta(hours=hours)
     fields = {
         "sv": "2024-11-04",
         "sr": "c",
@@ -136,7 +137,7 @@ def _signature(secret: bytes, container: str, fields: Mapping[str, str]) -> str:
 
 
 def _check_times(query: Mapping[str, str]) -> None:
-    now = datetime.now(UTC)
+    now = utc_time()
     start = _parse_time(query["st"]) if query.get("st") else now
     if not start <= now < _parse_time(query["se"]):
         raise _not_authentic("Signature not valid in the specified time frame")

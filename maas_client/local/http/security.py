@@ -30,6 +30,7 @@ from starlette.types import (  # noqa: TID253 - only the server imports this mod
     Send,
 )
 
+from maas_client._clock import unix_time
 from maas_client.local.config import TENANT_ID
 from maas_client.local.http import hosts, sas
 from maas_client.local.http.error_responses import error_response, is_blob_path, is_openai_path
@@ -42,7 +43,7 @@ _OBJECT_ID_NAMESPACE = uuid.UUID("0f4a6c9e-1d7b-4a3f-8f43-5a0c3c2f9b11")
 
 def issue_token(secret: bytes, tenant: str, client_id: str, audience: str) -> str:
     """Return a token for ``audience`` that expires after ``TOKEN_LIFETIME_S``."""
-    now = int(time.time())
+    now = int(unix_time())
     claims = {
         "aud": audience,
         "iss": f"https://sts.windows.net/{tenant}/",
@@ -67,7 +68,7 @@ def is_valid_token(secret: bytes, token: str) -> bool:
         return False
     payload = body.partition(".")[2]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    return bool(claims["exp"] > time.time())
+    return bool(claims["exp"] > unix_time())
 
 
 def _encode_json(value: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from maas_client._clock import utc_time
 from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.local.state.files import run_reference
 from maas_client.local.state.store import Reader, Record, Store, Writer
@@ -46,7 +47,7 @@ _SHORT = re.compile(r"azureml:([^/:@]+)(?::([^/:@]+)|@latest)")
 
 def utc_now() -> str:
     """Return the time in UTC as Azure writes it."""
-    return format_time(datetime.now(UTC))
+    return format_time(utc_time())
 
 
 def format_time(when: datetime) -> str:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from maas_client._clock import unix_time
 from maas_client.local.resources.assets import FOUNDRY_SCOPE, utc_now
 from maas_client.local.resources.azure_limits import AzureLimits
 from maas_client.local.resources.errors import ApiError, not_found
@@ -170,14 +171,20 @@ class Deployments:
         records = self.store.read.in_states(DEPLOYMENT_KIND, ("Creating",))
         return [(record.body["scope"], record.key) for record in records]
 
-    def finish_provisioning(self, scope: str, key: str, problem: str | None) -> None:
-        """Mark a deployment and its operation as succeeded, or as failed with ``problem``."""
+    def finish_provisioning(
+        self, scope: str, key: str, problem: str | None, *, ready_at: float | None = None
+    ) -> None:
+        """Mark a deployment and its operation as succeeded, or as failed with ``problem``.
+
+        ``ready_at`` (seconds since 1970) is when it answers its first chat; None: at once.
+        """
         with self.store.write() as writer:
             record = writer.get(DEPLOYMENT_KIND, scope, key)
             if not record or record.state != "Creating":
                 return
             state = "Failed" if problem else "Succeeded"
-            writer.put(DEPLOYMENT_KIND, scope, key, {**record.body, "problem": problem}, state)
+            body = {**record.body, "problem": problem, "ready_at": ready_at}
+            writer.put(DEPLOYMENT_KIND, scope, key, body, state)
             _finish_operation(writer, record.body["operation"], problem)
 
     def delete_expired(self, moment: datetime) -> tuple[list[Record], datetime | None]:
@@ -222,7 +229,7 @@ def check_ready(deployment: Record, name: str) -> None:
     """Raise ``ApiError`` (503) unless a deployment answers requests; ``name`` is for the message."""
     if deployment.state == "Failed":
         raise ApiError(503, "DeploymentFailed", f"The {name} could not be started.")
-    if deployment.state != "Succeeded":
+    if deployment.state != "Succeeded" or unix_time() < (deployment.body.get("ready_at") or 0):
         raise not_ready_error(name)
 
 

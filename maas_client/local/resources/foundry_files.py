@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
 from typing import Any
 
+from maas_client._clock import unix_time
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.files import FileStore, PendingFile, new_id
@@ -52,7 +52,7 @@ class FoundryFiles:
         content = draft.commit(durable=self._durable)
         problem = self._problem(content)
         key = f"file-{new_id()}"
-        created = int(time.time())
+        created = int(unix_time())
         body = {
             "content": content,
             "bytes": draft.size,
@@ -109,11 +109,11 @@ class FoundryFiles:
 
 def _is_expired(record: Record) -> bool:
     expires = record.body.get("expires")
-    return expires is not None and expires < time.time()
+    return expires is not None and expires < unix_time()
 
 
 def _is_overdue(upload: Record) -> bool:
-    return bool(upload.body["created"] + UPLOAD_LIFETIME_S < time.time())
+    return bool(upload.body["created"] + UPLOAD_LIFETIME_S < unix_time())
 
 
 class FoundryUploads:
@@ -132,7 +132,7 @@ class FoundryUploads:
         if not 0 < size <= MAX_UPLOAD_BYTES:
             raise invalid_payload(f"bytes must be from 1 to {MAX_UPLOAD_BYTES}.", param="bytes")
         key = f"upload_{new_id()}"
-        body = {"filename": filename, "bytes": size, "created": int(time.time()), "file": None}
+        body = {"filename": filename, "bytes": size, "created": int(unix_time()), "file": None}
         with self._store.write() as writer:
             writer.put("upload", FOUNDRY_SCOPE, key, body, "pending")
         return self.get(key)
@@ -150,7 +150,7 @@ class FoundryUploads:
         if not draft.size:
             raise invalid_payload("The part is empty.", param="data")
         content = draft.commit(durable=False)
-        part_id, created = f"part_{new_id()}", int(time.time())
+        part_id, created = f"part_{new_id()}", int(unix_time())
         with self._store.write() as writer:
             writer.put("part", key, part_id, {"content": content, "bytes": draft.size})
             writer.add_reference(content, f"upload:{key}")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 
+from maas_client._clock import utc_time
 from maas_client.local.resources.assets import check_name, register_model, utc_now
 from maas_client.local.resources.errors import not_found, user_error
 from maas_client.local.resources.job_states import (
@@ -256,7 +257,7 @@ class Jobs:
 
     def delete_expired(self, days: float) -> int:
         """Delete jobs that ended more than ``days`` ago; return how many. Their models stay."""
-        limit = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        limit = (utc_time() - timedelta(days=days)).isoformat()
         ended = self._store.read.in_states("job", sorted(TERMINAL_STATES))
         expired = [f for f in ended if str(f.body.get("ended", "")) < limit]
         return sum(self.delete(JobRef(f.body["scope"], f.key)) for f in expired)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from maas_client import _clock
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
 from maas_client.local.machine.child_processes import ProcessPool
@@ -28,6 +29,7 @@ from maas_client.local.services.chat_engines import (
 )
 from maas_client.local.services.rate_limiter import RateLimiter
 from maas_client.local.services.scheduler import Scheduler
+from maas_client.local.services.timetable import Timetable
 from maas_client.local.state.files import (
     FileStore,
     check_state_folder,
@@ -63,7 +65,11 @@ class Services:
         self.deployments = Deployments(self.store, self.base_for, self.azure_limits)
         uses_torch = config.engine == "peft"
         self.compute = ProcessPool(root, config.threads, config.device, warm=uses_torch)
-        self.scheduler = Scheduler(self.jobs, self.compute, self.files, config)
+        self.timetable = (
+            Timetable(self.jobs, self.deployments, self.files, config) if config.control else None
+        )
+        """For tests: jobs and deployments on a virtual clock."""
+        self.scheduler = self.timetable or Scheduler(self.jobs, self.compute, self.files, config)
         self.chat_engine: ChatEngine = (
             ProcessChatEngine(self.compute, self.files)
             if uses_torch
@@ -106,6 +112,8 @@ class Services:
     async def start(self) -> None:
         """Start the queue, the engines and the timers, and resume the work of the previous server."""
         self._loop = asyncio.get_running_loop()
+        if self.timetable:
+            _clock.set_current(self.timetable.clock)
         await asyncio.to_thread(
             lambda: self.files.collect_garbage(self.store.read.referenced_contents())
         )
@@ -128,6 +136,9 @@ class Services:
     def provision(self, scope: str, key: str) -> None:
         """Load the model of a deployment in the background. Callable from any thread."""
         self.auto_delete.check_now()
+        if self.timetable:
+            self.timetable.add_deployment(scope, key)
+            return
         assert self._loop is not None
         self._loop.call_soon_threadsafe(lambda: self._spawn(self._provision(scope, key)))
 

@@ -10,8 +10,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 
+from maas_client._clock import utc_time
 from maas_client.local.resources.deployments import Deployments
 from maas_client.local.state.store import Record
 
@@ -53,7 +53,7 @@ class AutoDelete:
 
     async def _delete_overdue(self) -> float | None:
         """Delete overdue deployments; return the seconds until the next deadline, if any."""
-        now = datetime.now(UTC)
+        now = utc_time()
         deleted, next_deadline = await asyncio.to_thread(self._deployments.delete_expired, now)
         for record in deleted:
             _LOG.info("deleted the deployment %s: its delete_after has passed", record.body["name"])

@@ -201,15 +201,12 @@ class Scheduler:
             await asyncio.sleep(_DISK_RETRY_S)
 
     async def _run_attempt(self, ref: JobRef, job: Record) -> None:
-        missing_data = next(
-            (d for d in (job.body["train"], job.body["validation"]) if d and not d["content"]), None
-        )
-        if missing_data:
-            text = f"The data was not found: {missing_data['uri']}"
+        if text := missing_data_message(job):
             await asyncio.to_thread(self._jobs.fail, ref, "UserError", text)
             return
         child = self._workers[ref] = await self._compute.take_worker()
-        await child.send(self._worker_input(job))
+        threads = self._threads(JobRef(job.body["scope"], job.key))
+        await child.send(worker_input(job, self._files, self._config, threads))
         if not await asyncio.to_thread(self._jobs.advance, ref, "Preparing"):
             self.cancel(ref)
         follower = _WorkerEvents(
@@ -224,39 +221,6 @@ class Scheduler:
             partial(self._jobs.record_crash, ref, reason + tail, self._config.max_attempts)
         )
 
-    def _worker_input(self, job: Record) -> dict[str, Any]:
-        """Return the input of the worker: the job's spec with local paths for its data."""
-        body = job.body
-        run = self._files.run_folder(body["id"])
-        (run / "out").mkdir(mode=0o700, exist_ok=True)
-        data = {
-            k: body[k] and str(self._files.content_path(body[k]["content"]))
-            for k in ("train", "validation")
-        }
-        return {
-            "engine": self._config.engine,
-            "job": body["name"],
-            "model": body["spec"]["model"],
-            "base": body["base"],
-            "hyperparameters": body["spec"]["hyperparameters"],
-            **data,
-            "checks": str(self._files.checks_folder),
-            "out": str(run / "out"),
-            "threads": self._threads(JobRef(body["scope"], job.key)),
-            "device": self._config.device,
-            "log": str(self._files.log_path(body["id"])),
-            "lock": str(run / "lock"),
-            "pace_s": self._config.step_delay_s,
-            "min_examples": self._min_examples(body["dialect"]),
-        }
-
-    def _min_examples(self, dialect: Literal["azureml", "foundry"]) -> int:
-        """Return how many training examples a job needs."""
-        if self._config.min_examples is not None:
-            return self._config.min_examples
-        value = load_limits(dialect)["rows_min"].value
-        return value if isinstance(value, int) else 0
-
     def _tail(self, job_id: str) -> str:
         """Return the last lines of the log of a job, for the error message of a crash."""
         try:
@@ -264,6 +228,50 @@ class Scheduler:
         except OSError:
             return ""
         return "; end of its log: " + " | ".join(line[:200] for line in lines) if lines else ""
+
+
+def worker_input(
+    job: Record, files: FileStore, config: ServerConfig, threads: int
+) -> dict[str, Any]:
+    """Return the input of the worker: the job's spec with local paths for its data."""
+    body = job.body
+    run = files.run_folder(body["id"])
+    (run / "out").mkdir(mode=0o700, exist_ok=True)
+    data = {
+        k: body[k] and str(files.content_path(body[k]["content"])) for k in ("train", "validation")
+    }
+    return {
+        "engine": config.engine,
+        "job": body["name"],
+        "model": body["spec"]["model"],
+        "base": body["base"],
+        "hyperparameters": body["spec"]["hyperparameters"],
+        **data,
+        "checks": str(files.checks_folder),
+        "out": str(run / "out"),
+        "threads": threads,
+        "device": config.device,
+        "log": str(files.log_path(body["id"])),
+        "lock": str(run / "lock"),
+        "pace_s": config.step_delay_s,
+        "min_examples": _min_examples(config, body["dialect"]),
+    }
+
+
+def _min_examples(config: ServerConfig, dialect: Literal["azureml", "foundry"]) -> int:
+    """Return how many training examples a job needs."""
+    if config.min_examples is not None:
+        return config.min_examples
+    value = load_limits(dialect)["rows_min"].value
+    return value if isinstance(value, int) else 0
+
+
+def missing_data_message(job: Record) -> str | None:
+    """Return the reason for a job whose data does not exist to fail, or None."""
+    for data in (job.body["train"], job.body["validation"]):
+        if data and not data["content"]:
+            return f"The data was not found: {data['uri']}"
+    return None
 
 
 class _WorkerEvents:
@@ -311,7 +319,7 @@ class _WorkerEvents:
             await asyncio.to_thread(self._jobs.advance, self._ref, "Running", started=utc_now())
             self._on_start()
         elif kind in ("step", "eval"):
-            self._points += _points(event)
+            self._points += metric_points(event)
         if kind in ("started", "eval", "message", "checkpoint"):
             fields = {k: v for k, v in event.items() if k != "event"}
             self._events.append({"at": utc_now(), "kind": kind, **fields})
@@ -358,7 +366,7 @@ class _WorkerEvents:
         return partial(self._jobs.record_progress, self._job_id, points, events)
 
 
-def _points(event: dict[str, Any]) -> list[MetricPoint]:
+def metric_points(event: dict[str, Any]) -> list[MetricPoint]:
     """Return the numbers of an event as metric points."""
     timestamp, step = utc_now(), int(event.get("step", 0))
     return [

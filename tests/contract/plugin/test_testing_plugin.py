@@ -119,7 +119,7 @@ FAULTS = """
         assert maas_server.faults.count == 2
 
     def test_without(maas_server):
-        assert maas_server.faults is None
+        assert maas_server.faults.count == 0
 """
 
 

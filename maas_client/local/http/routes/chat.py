@@ -6,7 +6,6 @@ See docs/azure-http.md section 5.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -17,6 +16,7 @@ from starlette.responses import (  # noqa: TID253 - only the server imports this
     StreamingResponse,
 )
 
+from maas_client._clock import unix_time
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.chat_request import read_chat_request
@@ -46,7 +46,7 @@ async def create_completion(context: RequestContext, endpoint: Record) -> Respon
     chunks = admission.count_tokens(context.services.chat_engine.stream(target, chat))
     envelope = {
         "id": f"chatcmpl-{new_id()}",
-        "created": int(time.time()),
+        "created": int(unix_time()),
         "model": target.model,
         "system_fingerprint": context.services.chat_engine.system_fingerprint,
     }
