@@ -10,8 +10,8 @@ Each test that uses ``maas_server`` gets its own server with its own port and st
 instant engine (no torch; simulated training and answers) and a virtual clock: ``maas_server.control`` adds
 jobs, models and deployments in any state, makes requests and jobs fail, and moves the clock, and
 ``maas_server.requests`` are the requests that were sent (docs/how-to/testing.md).
-During the test, ``MAAS_BACKEND``, ``MAAS_DIALECT``, ``MAAS_URL`` and ``MAAS_OFFLINE`` make ``Client.from_env()`` connect to it and stop this
-library from reaching any other host.
+During the test, ``MAAS_BACKEND``, ``MAAS_DIALECT``, ``MAAS_URL`` and ``MAAS_OFFLINE`` make
+``Client.from_env()`` connect to it and stop this library from reaching any other host.
 
 ``@pytest.mark.maas_environment("openai", "azure")`` sets the variables of OpenAI's SDK, and those that direct
 an application for Azure to the server, through its proxy.
