@@ -279,6 +279,9 @@ async def pause(io: IO, job: Job | str) -> Job:
 async def resume(io: IO, job: Job | str) -> Job:
     """Request that a paused job continue where it stopped.
 
+    The local server also resumes a job that failed in crashes or without memory or disk space: from its newest
+    checkpoint, or from the start.
+
     Args:
         job: A job, its id or its name.
 

@@ -25,7 +25,7 @@ from maas_client.testing import Fault, FaultPlan
 from maas_client.wire.azureml import WORKSPACE_PATH
 from maas_client.wire.operation import expand_path
 from tests.contract.server.conftest import Azure
-from tests.faults import crash_points, create_soak, interrupts, many_jobs, pollers
+from tests.faults import crash_points, create_soak, interrupts, many_jobs, pollers, state_machines
 
 
 class Figure(NamedTuple):
@@ -49,9 +49,10 @@ class Sizes(NamedTuple):
     connections: int = 1000
     seconds: float = 15
     interrupts: int = 30
+    sequences: int = 500
 
 
-SHORT = Sizes(25, 15, 2, 200, 1, 50, 1, 3)
+SHORT = Sizes(25, 15, 2, 200, 1, 50, 1, 3, 5)
 
 
 def _exact(name: str, counts: Mapping[str, float], wanted: Mapping[str, float]) -> Figure:
@@ -148,6 +149,14 @@ def polling(sizes: Sizes, seed: int) -> Iterator[Figure]:
     )
 
 
+def sequences(sizes: Sizes, seed: int) -> Iterator[Figure]:
+    """Random operations on the store and on jobs, with restarts and kills, against simple models."""
+    for machine in state_machines.MACHINES:
+        state_machines.run(machine, sizes.sequences, seed)  # raises for a difference
+        name = f"{sizes.sequences} sequences of {machine.__name__}"
+        yield _exact(name, {"differences": 0}, {"differences": 0})
+
+
 PARTS: tuple[Callable[[Sizes, int], Iterator[Figure]], ...] = (
     creates,
     uploads,
@@ -155,6 +164,7 @@ PARTS: tuple[Callable[[Sizes, int], Iterator[Figure]], ...] = (
     crashes,
     interruptions,
     polling,
+    sequences,
 )
 
 

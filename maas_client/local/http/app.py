@@ -144,15 +144,17 @@ class OperationRoute(BaseRoute):
         self._services = services
         # Operations that require query parameters are tried first: comp=block before the plain PUT.
         self._operations = sorted(
-            operations, key=lambda entry: -len(_distinguishing_query(entry[0]))
+            ((op, handler, _distinguishing_query(op)) for op, handler in operations),
+            key=lambda entry: -len(entry[2]),
         )
+        self._methods = {op.method for op, _ in operations}
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match = self._pattern.match(scope["path"]) if scope["type"] == "http" else None
         if not match:
             return Match.NONE, {}
         # With another method, a later route may match: one for all operations below a path.
-        has_method = any(op.method == scope["method"] for op, _ in self._operations)
+        has_method = scope["method"] in self._methods
         return Match.FULL if has_method else Match.PARTIAL, {"path_params": match.groupdict()}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,14 +184,13 @@ class OperationRoute(BaseRoute):
         await response(scope, receive, send)
 
     def _choose(self, request: Request) -> tuple[Operation[Any], Handler]:
-        methods = sorted({op.method for op, _ in self._operations})
         query = request.query_params
-        for op, handler in self._operations:
+        for op, handler, values in self._operations:
             if op.method == request.method and all(
-                query.get(k, "").lower() == v for k, v in _distinguishing_query(op).items()
+                query.get(k, "").lower() == v for k, v in values.items()
             ):
                 return op, handler
-        if request.method in methods:
+        if request.method in self._methods:
             raise ApiError(
                 400,
                 "InvalidQueryParameterValue",
@@ -197,7 +198,7 @@ class OperationRoute(BaseRoute):
             )
         raise ApiError(
             405, "MethodNotAllowed", f"{request.method} is not allowed here.",
-            headers={"Allow": ", ".join(methods)},
+            headers={"Allow": ", ".join(sorted(self._methods))},
         )  # fmt: skip
 
 

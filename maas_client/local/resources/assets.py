@@ -10,6 +10,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from maas_client._clock import utc_time
@@ -67,8 +68,7 @@ class Workspace:
     @property
     def guid(self) -> str:
         """Return the id that model ids and storage containers contain."""
-        text = f"{self.subscription}/{self.resource_group}/{self.name}".casefold()
-        return str(uuid.uuid5(_NAMESPACE, text))
+        return _workspace_guid(f"{self.subscription}/{self.resource_group}/{self.name}".casefold())
 
     @property
     def arm_id(self) -> str:
@@ -82,6 +82,11 @@ class Workspace:
     def container(self) -> str:
         """Return the blob container of the workspace's own datastore."""
         return f"azureml-blobstore-{self.guid}"
+
+
+@lru_cache(maxsize=1024)
+def _workspace_guid(path: str) -> str:
+    return str(uuid.uuid5(_NAMESPACE, path))  # every request asks for it, some several times
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import re
 from maas_client.errors import MaasError
 from maas_client.local.state.files import is_disk_full
 
-_DISK_FULL = "The disk is full: free some space, or give another --state-dir."
+_DISK_FULL = "The disk is full: free some space, then resume the job."
 _FILE_ERRORS = {
     errno.ENOSPC: _DISK_FULL,
     errno.EFBIG: "A file grew beyond the system's limit (ulimit -f). Raise that limit.",

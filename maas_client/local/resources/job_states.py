@@ -17,16 +17,16 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "Finalizing": frozenset({"Completed", "Queued", "Failed"}),
     "CancelRequested": frozenset({"Canceled"}),
     "Completed": frozenset(),
-    "Failed": frozenset(),
+    "Failed": frozenset({"Queued"}),
     "Canceled": frozenset(),
 }
 """The states that may follow each state. A job goes back to ``Queued`` when its worker or the server
-crashed, or when it is resumed after a pause."""
+crashed, or when it is resumed: after a pause, or after a failure of this machine (``ServiceError``)."""
 
 QUEUED_STATES = ("NotStarted", "Queued")
 STATES_WITHOUT_WORKER = (*QUEUED_STATES, "Paused")
 """In these states a job is cancelled at once."""
-ACTIVE_STATES = tuple(state for state, following in TRANSITIONS.items() if following)
+ACTIVE_STATES = tuple(state for state in TRANSITIONS if state not in TERMINAL_STATES)
 
 _VISIBLE_STATES = {"PauseRequested": "Running"}
 

@@ -77,6 +77,15 @@ class NewJob:
 
 
 _LOG = logging.getLogger(__name__)
+RESUMABLE = "Only a paused job can be resumed, or one that failed in crashes or without memory or disk space"
+"""The start of the message that refuses to resume a job."""
+
+
+def is_resumable(job: Record) -> bool:
+    """Return whether a job is paused, or failed because of this machine and not of its request."""
+    if job.state == "Failed":
+        return bool(job.body["error"]["code"] == "ServiceError")
+    return job.state == "Paused"
 
 
 class Jobs:
@@ -222,17 +231,18 @@ class Jobs:
             )
 
     def resume(self, ref: JobRef) -> None:
-        """Queue a paused job again. It goes on from its newest checkpoint."""
+        """Queue a job again that is paused, or that failed because this machine did (crashes, memory, disk).
+
+        It goes on from its newest checkpoint, and has all its attempts again.
+        """
         with self._store.write() as writer:
             job = writer.get("job", *ref)
             if not job:
                 raise not_found(f"Job {ref.key}")
-            if job.state != "Paused":
-                raise user_error(
-                    f"Only a paused job can be resumed: it is {visible_state(str(job.state))}.",
-                    status=409,
-                )
-            self._move(writer, ref, job, "Queued")
+            if not is_resumable(job):
+                raise user_error(f"{RESUMABLE}: it is {visible_state(str(job.state))}.", status=409)
+            body = {k: v for k, v in job.body.items() if k not in ("ended", "error")}
+            self._move(writer, ref, job._replace(body=body), "Queued", crashes=0)
         self.on_job_queued()
 
     def delete(self, ref: JobRef) -> bool:

@@ -91,6 +91,8 @@ def test_job_fails_using_reserved_space(
         with pytest.raises(maas.JobFailedError, match=REASON):
             client.jobs.wait(job, timeout=60)
         assert spent == [True], "the room that was kept was needed, and was there"
+        assert client.jobs.resume(job).status in ("Queued", "Starting", "Preparing", "Running")
+        client.jobs.cancel(job)
         next_job = client.jobs.create(model="Phi-3-mini", training_data=data, name="after")
         assert client.jobs.wait(next_job, timeout=60).succeeded, "the server lives"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from maas_client.dataset.scanners import message_texts
 from maas_client.dataset.scanners.token_counting import load_token_counter
 from maas_client.local.embedded_server import serve
+from maas_client.local.http.routes.arm import list_page
 from maas_client.local.resources.assets import Workspace
-from maas_client.local.state.store import MetricPoint
+from maas_client.local.state.store import MetricPoint, Record
 from tests.contract.server.conftest import WS, Azure, chats
 
 WS_PARTS = ("00000000-0000-0000-0000-00000000000a", "rg1", "proj1")
@@ -251,6 +253,29 @@ def test_active_job_cannot_be_deleted(slow_azure: Azure):
 
 
 # -- lists ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 200, 201, 305])
+@pytest.mark.parametrize("step", [1, 2])
+def test_pages_are_complete_and_need_one_read_without_filters(count, step):
+    reads = []
+
+    def read_page(before, limit):
+        reads.append(before)
+        numbers = range(count, 0, -1)
+        older = [n for n in numbers if before is None or n < before][:limit]
+        return [Record(n, str(n), None, {}) for n in older]
+
+    names, link, pages = [], "", 0
+    while link is not None:
+        params = {"$skip": link} if link else {}
+        context = SimpleNamespace(query_params=params, url=lambda **changes: changes["$skip"])
+        page = list_page(context, read_page, lambda r: r.seq, lambda r: r.seq % step == 0)
+        names, link, pages = names + page["value"], page["nextLink"], pages + 1
+        assert len(page["value"]) <= 100
+    assert names == [n for n in range(count, 0, -1) if n % step == 0]
+    if step == 1:
+        assert len(reads) == pages
 
 
 def test_list_pages_and_filters(server):

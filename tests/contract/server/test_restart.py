@@ -184,6 +184,8 @@ def test_crashing_worker_fails_job_after_three_attempts(state, start, times):
     message = server.azure.error("poison")["message"]
     for part in ("crashed 3 times", "SIGKILL", "train_loss"):  # the last is from its log
         assert part in message
+    assert server.azure.arm("POST", "/jobs/poison/resume").status_code == 200
+    assert server.azure.wait("poison") == "Completed"
 
 
 def test_second_server_on_state_directory_is_refused(state, start):

@@ -87,7 +87,8 @@ def get_operation_result(context: RequestContext) -> Response:
 # -- lists -----------------------------------------------------------------------------------------
 
 PAGE_SIZE = 100
-_BATCH_SIZE = 200
+_BATCH_SIZE = PAGE_SIZE + 1
+"""Without filters one read returns a page, and shows whether another follows."""
 
 
 def list_page(
@@ -105,15 +106,16 @@ def list_page(
     )  # refuses a wrong value also when nothing is listed
     before = _parse_skip_token(context)
     items: list[dict[str, Any]] = []
-    while records := read_page(before, _BATCH_SIZE):
+    has_more = True
+    while has_more:
+        records = read_page(before, _BATCH_SIZE)
+        has_more = len(records) == _BATCH_SIZE
         for record in records:
+            if len(items) == PAGE_SIZE:
+                return {"value": items, "nextLink": context.url(**{"$skip": f"s{before}"})}
             before = record.seq
             if include(record):
                 items.append(to_json(record))
-            if len(items) == PAGE_SIZE:
-                has_more = bool(read_page(before, 1))
-                link = context.url(**{"$skip": f"s{before}"}) if has_more else None
-                return {"value": items, "nextLink": link}
     return {"value": items, "nextLink": None}
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.job_states import (
     ACTIVE_STATES,
     TERMINAL_STATES,
     TRANSITIONS,
-    can_transition,
 )
-from maas_client.local.resources.jobs import DataRef, JobRef, Jobs, JobSpec, NewJob
+from maas_client.local.resources.jobs import RESUMABLE, DataRef, JobRef, Jobs, JobSpec, NewJob
 from maas_client.local.state.files import FileStore
 from maas_client.local.state.store import MetricPoint, Store
+from tests.faults import state_machines
 
 
 @pytest.fixture
@@ -162,6 +159,29 @@ def test_job_fails_after_the_third_crash_of_its_worker(setup):
     ] * 2
 
 
+@pytest.mark.parametrize("code", ["ServiceError", "UserError"])
+def test_job_is_resumed_after_a_failure_of_the_machine_only(setup, code):
+    jobs, store, _ = setup
+    job_id = jobs.create("w", new_job())[0].body["id"]
+    for _ in range(2):  # a job that is resumed has all its attempts again
+        jobs.start_attempt(REF)
+        jobs.record_crash(REF, "signal SIGKILL", 3)
+    jobs.start_attempt(REF)
+    jobs.fail(REF, code, "The disk is full.")
+    if code == "UserError":
+        with pytest.raises(ApiError, match=f"{RESUMABLE}: it is Failed"):
+            jobs.resume(REF)
+        return
+    jobs.resume(REF)
+    job = jobs.get(REF)
+    assert job.state == "Queued"
+    assert job.body["crashes"] == 0
+    assert "error" not in job.body
+    assert "ended" not in job.body
+    assert states(store, job_id)[-2:] == ["Failed", "Queued"]
+    assert jobs.delete_expired(0) == 0
+
+
 def test_server_restart_does_not_count_as_a_crash(setup):
     jobs, *_ = setup
     jobs.create("w", new_job())
@@ -191,7 +211,7 @@ def test_job_pauses_and_resumes(setup):
         jobs.pause(REF)
     jobs.start_attempt(REF)
     run_to(jobs, "Running")
-    with pytest.raises(ApiError, match="Only a paused job can be resumed: it is Running"):
+    with pytest.raises(ApiError, match=f"{RESUMABLE}: it is Running"):
         jobs.resume(REF)
     assert jobs.pause(REF) == "PauseRequested"
     assert jobs.pause(REF) == "PauseRequested"  # again is no error
@@ -286,7 +306,8 @@ def test_retention_deletes_old_jobs(setup):
 
 
 def test_every_active_state_leads_to_a_terminal_one():
-    assert {s for s, following in TRANSITIONS.items() if not following} == TERMINAL_STATES
+    assert set(ACTIVE_STATES) == set(TRANSITIONS) - TERMINAL_STATES
+    assert [s for s in TERMINAL_STATES if TRANSITIONS[s]] == ["Failed"], "only a failure is resumed"
     assert {s for following in TRANSITIONS.values() for s in following} <= set(TRANSITIONS)
     for state in ACTIVE_STATES:  # every active state can end
         reachable, new = set(), {state}
@@ -296,55 +317,5 @@ def test_every_active_state_leads_to_a_terminal_one():
         assert reachable & TERMINAL_STATES
 
 
-ACTIONS = (
-    "start",
-    "Preparing",
-    "Running",
-    "Finalizing",
-    "complete",
-    "fail",
-    "cancel",
-    "crash",
-    "recover",
-    "queue",
-    "pause",
-    "stop",
-    "resume",
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.sampled_from(ACTIONS), max_size=14))
-def test_any_order_of_calls_keeps_the_state_machine_valid(tmp_path_factory, actions):
-    folder = tmp_path_factory.mktemp("s")
-    store = Store(folder / "facts.db", durable=False)
-    jobs = Jobs(store, FileStore(folder))
-    job_id = jobs.create("w", new_job())[0].body["id"]
-    for action in actions:
-        match action:
-            case "start":
-                jobs.start_attempt(REF)
-            case "complete":
-                jobs.complete(REF, {})
-            case "fail":
-                jobs.fail(REF, "ServiceError", "m")
-            case "cancel":
-                jobs.cancel(REF)
-            case "crash":
-                jobs.record_crash(REF, "r", 3)
-            case "recover":
-                jobs.recover()
-            case "queue":
-                jobs.mark_queued(())
-            case "pause" | "resume":
-                with suppress(ApiError):
-                    getattr(jobs, action)(REF)
-            case "stop":
-                jobs.mark_stopped(REF)
-            case step:
-                jobs.advance(REF, step)
-    visited = states(store, job_id)
-    assert all(can_transition(a, b) for a, b in itertools.pairwise(visited)), visited
-    assert visited[-1] == jobs.get(REF).state
-    assert (store.read.get("model", "w", "m/1") is not None) == (visited[-1] == "Completed")
-    store.close()
+def test_random_operations_restarts_and_kills_agree_with_a_table_of_moves():
+    state_machines.run(state_machines.JobMachine, examples=25)

@@ -12,6 +12,7 @@ import pytest
 
 from maas_client.errors import ConfigError
 from maas_client.local.state.store import SCHEMA_VERSION, MetricPoint, Store, lock_state_dir
+from tests.faults import state_machines
 
 
 @pytest.fixture
@@ -165,3 +166,7 @@ def test_pages_are_read_by_index_and_without_sorting(store):
     assert [f.key for f in store.read.with_prefix("job", "w", "j4")][:2] == ["j49", "j48"]
     assert [f.key for f in store.read.in_states("job", ("New", "Queued"), limit=1)] == ["j00"]
     assert not any("SCAN" in plan for plan in plans), plans
+
+
+def test_random_operations_restarts_and_kills_agree_with_dictionaries():
+    state_machines.run(state_machines.StoreMachine, examples=25)

@@ -36,6 +36,7 @@ from maas_client.local.resources.foundry_deployments import (
     deployable_checkpoints as kept_checkpoints,
 )
 from maas_client.local.resources.foundry_files import foundry_not_found, invalid_payload
+from maas_client.local.resources.jobs import RESUMABLE
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
 from maas_client.wire import statuses
@@ -115,9 +116,7 @@ def resume(context: RequestContext) -> dict[str, Any]:
     try:
         context.services.jobs.resume(job_ref(context.path_params["job"]))
     except ApiError:
-        raise invalid_payload(
-            f"Only a paused job can be resumed: it is {STATUS_BY_STATE[str(record.state)]}."
-        ) from None
+        raise invalid_payload(f"{RESUMABLE}: it is {STATUS_BY_STATE[str(record.state)]}.") from None
     return job_to_json(context, _get_job(context))
 
 
