@@ -21,7 +21,7 @@ from maas_client._transport.clouds import Cloud, get_cloud, is_loopback, is_vali
 from maas_client.errors import ConfigError
 from maas_client.flows._signature import expand_options
 from maas_client.flows.identifiers import check_number
-from maas_client.wire.operation import Dialect, Plane, Scope
+from maas_client.wire.operation import Dialect, Plane, Scope, local_base_urls
 
 _log = logging.getLogger("maas_client")
 _WORKSPACE_ID = re.compile(
@@ -303,9 +303,7 @@ class Constructors(ABC):
                 cloud_name=str(settings.cloud),
                 settings=settings,
                 values=_account_values(settings.foundry_account_id),
-                base_urls={
-                    Plane.FOUNDRY.value: _foundry_base_url(settings.require("foundry_endpoint"))
-                },
+                base_urls=_foundry_base_urls(settings.require("foundry_endpoint")),
                 credential=credential,
                 api_key=None if credential is not None else settings.foundry_api_key,
                 timeout_s=timeout,
@@ -394,7 +392,7 @@ class Constructors(ABC):
                 cloud_name="public",
                 settings=settings,
                 values={**_LOCAL_WORKSPACE, **({"account": "local"} if is_foundry else {})},
-                base_urls={Plane.ARM.value: origin, Plane.FOUNDRY.value: f"{origin}/openai"},
+                base_urls=local_base_urls(origin),
                 local_origin=origin,
                 server=server,
                 api_key=hide(api_key),
@@ -568,8 +566,8 @@ def _account_values(account_id: str | None) -> dict[str, str]:
     return match.groupdict()
 
 
-def _foundry_base_url(endpoint: str) -> str:
-    """Return the address up to ``/openai``; ``/v1`` and the rest belong to the operations."""
+def _foundry_base_urls(endpoint: str) -> dict[str, str]:
+    """Return the address up to ``/openai`` (what follows belongs to the operations), and the project's."""
     text = endpoint.strip().rstrip("/")
     if not is_valid_url(text):
         raise ConfigError(
@@ -577,4 +575,8 @@ def _foundry_base_url(endpoint: str) -> str:
             hint="It has the form https://NAME.openai.azure.com.",
         )
     text = re.sub(r"/openai(/v1)?$", "", text)
-    return f"{text}/openai"
+    is_project = re.search(r"/api/projects/[^/]+$", text) is not None
+    return {
+        Plane.FOUNDRY.value: f"{text}/openai",
+        **({Plane.PROJECT.value: text} if is_project else {}),
+    }

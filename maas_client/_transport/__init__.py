@@ -29,7 +29,14 @@ from maas_client._transport.sync_http import SyncHttpClient
 from maas_client._version import __version__
 from maas_client.errors import ConfigError, MaasError, ServiceError, TransportError
 from maas_client.wire.blob import BLOB_API_VERSION
-from maas_client.wire.operation import Operation, Plane, Response, Scope, build_url
+from maas_client.wire.operation import (
+    Operation,
+    Plane,
+    Response,
+    Scope,
+    build_url,
+    local_base_urls,
+)
 
 __all__ = ["AsyncHttpClient", "Connection", "SyncHttpClient", "Transport", "run_sync"]
 
@@ -150,7 +157,7 @@ class Transport(Generic[W]):
         key = server.api_key or connection.api_key
         if (server.url, key) == (connection.local_origin, connection.api_key):
             return
-        urls = {Plane.ARM.value: server.url, Plane.FOUNDRY.value: f"{server.url}/openai"}
+        urls = local_base_urls(server.url)
         self.scope = replace(
             connection.scope, base_urls={**connection.scope.base_urls, **urls}, cache={}
         )
@@ -444,7 +451,7 @@ class Transport(Generic[W]):
             return {"authorization": Secret(f"Bearer {key}"), "api-key": key}
         if connection.local_origin is not None:
             return {"authorization": Secret(f"Bearer {connection.api_key or 'local'}")}
-        if op.plane is Plane.FOUNDRY and connection.api_key:
+        if op.plane in (Plane.FOUNDRY, Plane.PROJECT) and connection.api_key:
             return {"api-key": Secret(connection.api_key)}
         if connection.tokens is None:
             return {}

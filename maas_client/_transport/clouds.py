@@ -55,6 +55,7 @@ def _make_cloud(
             Plane.BLOB: "https://storage.azure.com/.default",
             Plane.INFERENCE: f"{ml}/.default",
             Plane.FOUNDRY: f"{ai}/.default",
+            Plane.PROJECT: f"{ai}/.default",
         },
         {
             Plane.ARM: (arm,),
@@ -66,6 +67,7 @@ def _make_cloud(
                 ".inference.ml.azure.com",
             ),
             Plane.FOUNDRY: (f".{openai}", ".services.ai.azure.com", ".cognitiveservices.azure.com"),
+            Plane.PROJECT: (".services.ai.azure.com", ".cognitiveservices.azure.com"),
         },
     )
 

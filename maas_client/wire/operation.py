@@ -32,6 +32,8 @@ class Plane(Enum):
     """A serverless endpoint, with its own key."""
     FOUNDRY = "foundry"
     """A Foundry resource: OpenAI-shaped files, jobs and chat."""
+    PROJECT = "project"
+    """A Foundry project, besides its OpenAI-shaped operations: ``https://{name}.../api/projects/{project}``."""
     ANONYMOUS = "open"
     """No credential is sent: discovery documents and SAS URLs."""
 
@@ -101,6 +103,15 @@ class Scope:
     """The folder of locks and upload journals, which the clients of this machine share; None: there is none."""
     cache: dict[str, Any] = field(default_factory=dict, repr=False)
     """What flows have looked up: the workspace, the URL of the data plane, keys."""
+
+
+def local_base_urls(origin: str) -> dict[str, str]:
+    """Return the base URLs of the local server, whose one project is ``local``."""
+    return {
+        Plane.ARM.value: origin,
+        Plane.FOUNDRY.value: f"{origin}/openai",
+        Plane.PROJECT.value: f"{origin}/api/projects/local",
+    }
 
 
 _FIELD = re.compile(r"\{(\w+)(:path)?\}")
