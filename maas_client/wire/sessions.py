@@ -273,7 +273,7 @@ class Accepted(SnakeCaseModel):
 class RequestStatus(SnakeCaseModel):
     """A polled request.
 
-    The SDK reads the statuses pending, completed and failed; the reference writes running, succeeded and failed.
+    The SDK reads the statuses pending, completed and failed; the reference has running, succeeded and failed.
     """
 
     status: str
