@@ -134,6 +134,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="PLAN",
         help="make requests fail on purpose, by the JSON file PLAN (docs/reliability.md)",
     )
+    parser.add_argument(
+        "--control",
+        action="store_true",
+        help="with --engine instant: jobs on a virtual clock, and POST /control/... to seed jobs, plan "
+        "faults and advance the clock (docs/how-to/testing.md)",
+    )
     parser.add_argument("--reset", action="store_true", help="empty the state directory first")
 
 
@@ -247,6 +253,7 @@ def _config(args: argparse.Namespace) -> ServerConfig:
         min_examples=args.min_examples,
         realistic=args.realistic,
         faults=FaultPlan.from_file(args.faults) if args.faults else None,
+        control=args.control,
         reset=args.reset,
         tls=args.tls,
         proxy=args.proxy,

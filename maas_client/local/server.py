@@ -21,6 +21,7 @@ import uvicorn  # noqa: TID253 - only the server imports this module
 from starlette.types import ASGIApp  # noqa: TID253 - as above
 
 from maas_client._local_server import KEEP_FILE, RECORD_FILE, ServerRecord
+from maas_client._messages import Argument, Text
 from maas_client._secret import hide
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
@@ -398,11 +399,16 @@ def listen(host: str, port: int) -> socket.socket:
 def _check_bind(config: ServerConfig) -> None:
     if config.control and config.engine != "instant":
         raise ConfigError(
-            "the control of a server for tests needs simulated jobs", hint="Use the engine instant."
+            Text.format("{} needs simulated jobs", Argument("control")),
+            hint=Text.format("Use {}.", Argument("engine", "'instant'")),
         )
     if config.control and config.max_jobs != 1:
         raise ConfigError(
-            "max_jobs has no meaning with control: jobs follow a timetable and do not wait for each other",
+            Text.format(
+                "{} has no meaning with {}: jobs follow a timetable and do not wait for each other",
+                Argument("max_jobs"),
+                Argument("control"),
+            ),
             hint="Leave it out.",
         )
     if config.faults is not None and not _is_loopback(config.host):

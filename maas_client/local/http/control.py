@@ -87,6 +87,8 @@ def _poll_advance_setter(control: Control) -> Callable[..., None]:
 
 def _request_lister(control: Control) -> Callable[..., list[dict[str, Any]]]:
     def requests(operation: str = "") -> list[dict[str, Any]]:
+        if not isinstance(operation, str):
+            raise ConfigError("operation must be a text")
         recorded = control.requests.of(operation) if operation else control.requests
         return [request.to_dict() for request in recorded]
 

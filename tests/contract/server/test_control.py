@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
@@ -310,3 +314,81 @@ def test_sleep_of_other_threads_is_not_replaced(server: LocalServer) -> None:
         thread.join()
     assert waited[0] >= 0.05
     assert time.sleep is real_sleep
+
+
+# -- over HTTP ------------------------------------------------------------------------------------------
+
+
+def test_control_over_http(server: LocalServer) -> None:
+    def call(action: str, key: str | None = "any", **body: Any) -> httpx.Response:
+        headers = {"api-key": key} if key else {}
+        address = f"{server.url}/control/{action}"
+        return httpx.post(address, json=body, headers=headers, trust_env=False)
+
+    assert call("advance", None, seconds=1).status_code == 401
+    assert call("add-job", status="Running", name="over-http").json()["result"] == "over-http"
+    assert server.client().jobs.get("over-http").status == "Running"
+    before = server.control.now
+    assert call("advance", seconds=HOUR_S).json()["now"] > before.isoformat()
+    assert server.client().jobs.get("over-http").status == "Completed"
+    assert call("set_poll_advance", seconds=5).status_code == 200
+    assert server.control.poll_advance_s == 5
+    assert call("fail", operation="jobs.get", status=429).json()["result"] is None
+    with pytest.raises(maas.RateLimitError):
+        server.client(max_retries=0).jobs.get("over-http")
+    recorded = call("requests", operation="jobs.get").json()["result"]
+    assert [r["operation"] for r in recorded] == ["jobs.get"] * 3
+    assert recorded[0]["headers"]["authorization"] == "[redacted]"
+    assert "virtual_sleep" not in call("nothing").text
+    for action, body, status in (
+        ("nothing", {}, 404),
+        ("virtual_sleep", {}, 404),
+        ("record", {}, 404),
+        ("advance", {}, 400),
+        ("advance", {"seconds": "1"}, 400),
+        ("advance", {"minutes": 1}, 400),
+        ("add_job", {"status": "Gone"}, 400),
+        ("set_poll_advance", {"seconds": None}, 400),
+        ("requests", {"operation": 5}, 400),
+    ):
+        answer = call(action, **body)
+        assert answer.status_code == status, (action, answer.text)
+    assert call("clear").status_code == 200
+    assert call("requests").json()["result"] == []
+    with serve(engine="instant") as plain:
+        answer = httpx.post(
+            f"{plain.url}/control/clear", json={}, headers={"api-key": "k"}, trust_env=False
+        )
+    assert answer.status_code == 404
+
+
+def test_command_of_the_container_serves(tmp_path: Path) -> None:
+    """Its build needs a container engine; its command runs here."""
+    lines = (Path(__file__).parents[3] / "Containerfile").read_text().splitlines()
+    (command,) = (json.loads(line.removeprefix("CMD ")) for line in lines if line.startswith("CMD"))
+    program = f"{shlex.quote(sys.executable)} -m maas_client serve --json"
+    shell = command[-1].replace("maas-client serve", program)
+    key = "a-key-of-16-characters"
+    exports = f"export MAAS_STATE_DIR={shlex.quote(str(tmp_path / 'state'))} PORT=0; "
+    missing = subprocess.run(
+        ["sh", "-c", exports + shell], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "MAAS_API_KEY" in missing.stderr
+    child = subprocess.Popen(
+        ["sh", "-c", f"{exports} export MAAS_API_KEY={key}; {shell}"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        port = httpx.URL(json.loads(child.stdout.readline())["url"]).port
+        address = f"http://127.0.0.1:{port}/control/clear"
+        for sent, status in (("another", 401), (key, 200)):
+            headers = {"api-key": sent}
+            assert (
+                httpx.post(address, json={}, headers=headers, trust_env=False).status_code == status
+            )
+    finally:
+        child.kill()
+        child.communicate()
