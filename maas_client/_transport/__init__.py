@@ -24,7 +24,14 @@ from maas_client._transport import response, retry
 from maas_client._transport.async_http import AsyncHttpClient
 from maas_client._transport.auth import TokenCache, parse_claims
 from maas_client._transport.clouds import Cloud, check_host, is_loopback
-from maas_client._transport.http import HttpClient, HttpRequest, HttpResponse, run_sync
+from maas_client._transport.http import (
+    HttpClient,
+    HttpRequest,
+    HttpResponse,
+    WaitNotice,
+    run_sync,
+    wait_notice,
+)
 from maas_client._transport.sync_http import SyncHttpClient
 from maas_client._version import __version__
 from maas_client.errors import ConfigError, MaasError, ServiceError, TransportError
@@ -54,6 +61,9 @@ MAX_LINE_CHARS = 16 * 2**20
 """The longest line of a stream."""
 _MAX_ERROR_BYTES = 2**20
 _LONG_WAIT_S = 10.0
+_LOCAL_NOTICE_S = 2.0
+"""After this time a program says that it waits for the local server, which answers within milliseconds. Azure,
+and requests with a deadline of their own (uploads, chats), may take longer: ``_LONG_WAIT_S``."""
 _STREAM_TIMEOUT_S = 600.0
 _DOWNLOAD_TIMEOUT_S = 3600.0
 
@@ -237,6 +247,8 @@ class Transport(Generic[W]):
             waited_s = (state.seconds_since_start or 0.0) + self._virtual_s() - virtual_start_s
             return waited_s + state.upcoming_sleep >= timeout_s
 
+        is_quick = self._connection.local_origin is not None and deadline_s is None
+        notice_s = _LOCAL_NOTICE_S if is_quick else _LONG_WAIT_S
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: self._can_retry(error, op)),
             stop=is_last,
@@ -250,7 +262,9 @@ class Transport(Generic[W]):
             reraise=True,
         )
         try:
-            return await retrying(self._send_once, op, target, body, headers or {}, key, deadline)
+            return await retrying(
+                self._send_with_notice, op, target, body, headers or {}, key, deadline, notice_s
+            )
         except MaasError as error:
             # Without tenacity's frames: a traceback shows the flow and the cause only.
             raise error.with_traceback(None) from error.__cause__
@@ -343,6 +357,21 @@ class Transport(Generic[W]):
         scope = self.scope
         base_url = base_url or scope.base_urls[op.plane.value]
         return build_url(op, base_url, {**scope.values, **path}, query)
+
+    async def _send_with_notice(
+        self,
+        op: Operation[T],
+        target: str,
+        body: Any,
+        headers: Mapping[str, str],
+        key: str | None,
+        deadline: float,
+        notice_s: float,
+    ) -> Response[T]:
+        origin = "/".join(without_query(target).split("/")[:3])
+        subject = f"{origin} ({op.name})"
+        with wait_notice(WaitNotice(subject, notice_s, deadline)):
+            return await self._send_once(op, target, body, headers, key, deadline)
 
     async def _send_once(
         self,

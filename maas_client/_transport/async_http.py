@@ -26,6 +26,7 @@ from maas_client._transport.http import (
     HttpRequest,
     HttpResponse,
     ResponseReader,
+    current_notice,
     deadline_error,
     make_client,
     to_httpx,
@@ -90,6 +91,21 @@ async def _time_limit(request: HttpRequest) -> AsyncGenerator[None, None]:
         raise deadline_error(request) from error
 
 
+@asynccontextmanager
+async def _timed_notice() -> AsyncGenerator[None, None]:
+    """Give the notice of the request if what happens in this context takes longer."""
+    notice = current_notice()
+    pause = notice.time_left() if notice is not None else None
+    if notice is None or pause is None:
+        yield
+        return
+    timer = asyncio.get_running_loop().call_later(pause, notice.give)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class AsyncHttpClient:
     """Sends requests with an ``httpx.AsyncClient``.
 
@@ -135,7 +151,7 @@ class AsyncHttpClient:
         """Yield the response without its body, then the decoded body in pieces."""
         mark = object()
         try:
-            async with _time_limit(request):
+            async with _time_limit(request), _timed_notice():
                 response = await self._client.send(
                     to_httpx(self._client, request, _AsyncChunks, {MARK: mark}),
                     stream=True,
@@ -149,7 +165,7 @@ class AsyncHttpClient:
                     return
                 pieces = response.aiter_raw()
                 while reader.expects_body:
-                    async with _time_limit(request):
+                    async with _time_limit(request), _timed_notice():
                         data = await anext(pieces, None)
                     for piece in reader.decode(data):
                         yield piece
@@ -168,7 +184,7 @@ class AsyncHttpClient:
     async def wait(self, work: Future[T] | Awaitable[T], deadline: float) -> T:
         limit = asyncio.timeout(max(deadline - time.monotonic(), 0.0))
         try:
-            async with limit:
+            async with limit, _timed_notice():
                 return await (asyncio.wrap_future(work) if isinstance(work, Future) else work)
         except TimeoutError as error:
             if not limit.expired():

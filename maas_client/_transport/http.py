@@ -6,6 +6,7 @@ can run any coroutine that uses them without an event loop or a thread, even ins
 
 from __future__ import annotations
 
+import logging
 import ssl
 import threading
 import time
@@ -21,7 +22,8 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import Future
-from contextvars import copy_context
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urljoin
@@ -38,6 +40,8 @@ from maas_client.errors import ConfigError, TransportError
 T = TypeVar("T")
 A = TypeVar("A")
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
+
+_log = logging.getLogger("maas_client")
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
@@ -89,6 +93,51 @@ class HttpResponse:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+
+
+class WaitNotice:
+    """Says once, after some seconds, what a program waits for.
+
+    Args:
+        subject: What it waits for: an address and an operation.
+        delay_s: After how many seconds.
+        deadline: When the wait ends at the latest, on the clock of ``time.monotonic()``.
+    """
+
+    def __init__(self, subject: str, delay_s: float, deadline: float) -> None:
+        self.subject = subject
+        self._moment = time.monotonic() + delay_s
+        self._deadline = deadline
+        self._is_given = False
+
+    def time_left(self) -> float | None:
+        """Return the seconds until it is due; None if it has been given, or the wait ends before."""
+        is_needed = not self._is_given and self._moment < self._deadline
+        return max(self._moment - time.monotonic(), 0.0) if is_needed else None
+
+    def give(self) -> None:
+        """Log it."""
+        if self._is_given:
+            return
+        self._is_given = True
+        seconds = self._deadline - time.monotonic()
+        text = "waiting for %s; this call ends in at most %.0f s"
+        _log.warning(text, self.subject, seconds, extra={"is_notice": True})
+
+
+_NOTICE: ContextVar[WaitNotice | None] = ContextVar("maas_client_notice", default=None)
+current_notice = _NOTICE.get
+"""Return the notice of the request that is being sent, if there is one."""
+
+
+@contextmanager
+def wait_notice(notice: WaitNotice) -> Iterator[None]:
+    """Give the notice if what happens in this context takes longer."""
+    token = _NOTICE.set(notice)
+    try:
+        yield
+    finally:
+        _NOTICE.reset(token)
 
 
 class HttpClient(Protocol):

@@ -42,6 +42,7 @@ from maas_client._transport.http import (
     HttpRequest,
     HttpResponse,
     ResponseReader,
+    current_notice,
     make_client,
     run_sync,
     start_thread,
@@ -89,7 +90,16 @@ class _DeadlineStream(httpcore.NetworkStream):
         self._wrap = wrap or _DeadlineStream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, _time_left(timeout))
+        time_left = _time_left(timeout)
+        notice = current_notice()
+        pause = notice.time_left() if notice is not None else None
+        if notice is None or pause is None or (time_left is not None and time_left <= pause):
+            return self._inner.read(max_bytes, time_left)
+        if pause > 0:
+            with suppress(httpcore.ReadTimeout):
+                return self._inner.read(max_bytes, pause)
+        notice.give()
+        return self._inner.read(max_bytes, _time_left(timeout and max(timeout - pause, 0.01)))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         # In pieces: httpcore's own loop gives every ``send`` of the socket the whole timeout again.
@@ -183,7 +193,13 @@ def _is_address(host: str) -> bool:
 
 
 def _result(future: Future[T], deadline: float) -> T:
+    notice = current_notice()
+    pause = notice.time_left() if notice is not None else None
     try:
+        if notice is not None and pause is not None and pause < deadline - time.monotonic():
+            with suppress(TimeoutError):
+                return future.result(pause)
+            notice.give()
         return future.result(max(deadline - time.monotonic(), 0.0))
     except TimeoutError:
         if future.done():
@@ -262,10 +278,18 @@ def iterate_in_thread(
     threading.Thread(target=work, name="maas-client-request", daemon=True).start()
     try:
         while True:
+            time_left = deadline - time.monotonic()
+            notice = current_notice()
+            pause = notice.time_left() if notice is not None else None
+            is_due_first = pause is not None and pause < time_left
+            limit = pause if pause is not None and is_due_first else time_left
             try:
-                kind, item = items.get(timeout=max(deadline - time.monotonic(), 0.0))
+                kind, item = items.get(timeout=max(limit, 0.0))
             except queue.Empty:
-                raise httpx.ReadTimeout("the deadline has passed") from None
+                if notice is None or not is_due_first:
+                    raise httpx.ReadTimeout("the deadline has passed") from None
+                notice.give()
+                continue
             if kind == "end":
                 return
             if kind == "error":

@@ -86,7 +86,7 @@ def test_wheel_entry_points(site: Path, tmp_path: Path) -> None:
     )
     assert python(site, code, tmp_path).strip() == str(
         [
-            ("console_scripts", "maas-client", "maas_client.cli:main"),
+            ("console_scripts", "maas-client", "maas_client.__main__:main"),
             ("pytest11", "maas_client", "maas_client.testing"),
         ]
     )

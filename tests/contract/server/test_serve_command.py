@@ -84,6 +84,23 @@ def test_two_interrupts_end_the_server_without_a_traceback(tmp_path):
         assert "Traceback" not in err
 
 
+@posix
+def test_command_says_that_it_waits_for_a_stopped_server(tmp_path):
+    with serving(tmp_path) as (info, child):
+        child.send_signal(signal.SIGSTOP)
+        client = subprocess.Popen(
+            [sys.executable, "-m", "maas_client", "jobs", "list", "--url", info["url"]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        line = client.stderr.readline()
+        child.send_signal(signal.SIGCONT)
+        _, err = client.communicate(timeout=60)
+    assert line == f"waiting for {info['url']} (jobs.list); this call ends in at most 58 s\n"
+    assert (client.returncode, err) == (0, "there are no jobs\n")
+
+
 def test_stale_ready_file_is_ignored(tmp_path):
     with serving(tmp_path) as (first, child):
         child.kill()

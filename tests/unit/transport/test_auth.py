@@ -265,3 +265,18 @@ def test_create_waits_once_for_a_credential_that_hangs(server: ScriptedServer) -
         run_sync(create)
     credential.release.set()
     http.close()
+
+
+def test_program_says_that_it_waits_for_a_credential(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("maas_client._transport._LONG_WAIT_S", 0.1)
+    credential, http = HangingCredential(), SyncHttpClient()
+    transport = azure_transport(server.url, http, credential, timeout_s=0.3)
+    with pytest.raises(TransportError, match="did not return one"):
+        run_sync(transport.send(GET, thing="x"))
+    credential.release.set()
+    http.close()
+    assert caplog.messages == [
+        f"waiting for {server.url} (things.get); this call ends in at most 0 s"
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import logging
 import socket
 import threading
 import time
@@ -156,6 +157,47 @@ async def test_deadline_includes_the_look_up_of_the_name(
     client = client or http._client
     await client.aclose() if is_async else client.close()
     gc.collect()  # a connection that is open still would be a warning, hence an error, here
+
+
+@pytest.mark.parametrize(
+    "make_http",
+    [
+        SyncHttpClient,
+        AsyncHttpClient,
+        lambda: SyncHttpClient(used_client()),
+        lambda: SyncHttpClient(httpx.Client(transport=WrappedTransport())),
+    ],
+    ids=["sync", "async", "http=", "opaque transport"],
+)
+async def test_program_says_once_what_it_waits_for(
+    server: ScriptedServer,
+    make_http: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("maas_client._transport._LOCAL_NOTICE_S", 0.1)
+    is_said = threading.Event()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            is_said.set()
+
+    def answer_after_the_notice(connection: socket.socket) -> None:
+        is_said.wait(10)
+        connection.sendall(http_response())
+
+    handler = Handler()
+    logging.getLogger("maas_client").addHandler(handler)
+    server.script = [answer_after_the_notice, http_response()]
+    http = make_http()
+    transport = make_transport(server.url, http, timeout_s=5)
+    assert (await transport.send(GET, thing="x")).value == {}
+    assert (await transport.send(GET, thing="x")).value == {}  # at once, so without a notice
+    logging.getLogger("maas_client").removeHandler(handler)
+    await http._client.aclose() if isinstance(http, AsyncHttpClient) else http._client.close()
+    assert caplog.messages == [
+        f"waiting for {server.url} (things.get); this call ends in at most 5 s"
+    ]
 
 
 def test_response_that_a_transport_has_read_already_is_used() -> None:
