@@ -16,8 +16,8 @@ MEDIA_NAMES = frozenset(
 )
 MEANINGFUL_NAMES = frozenset(
     (
-        "answer", "answers", "background", "chainofthought", "chathistory", "choices", "chosen", "completion",
-        "context", "contexts", "conversation", "conversations", "cot", "demonstrations", "document",
+        "answer", "answers", "background", "chainofthought", "chat", "chathistory", "choices", "chosen",
+        "completion",        "context", "contexts", "conversation", "conversations", "cot", "demonstrations", "document",
         "documents", "evidence", "examples", "explanation", "feedback", "fewshot", "functioncall", "functions",
         "groundtruth", "hint", "history", "hypothesis", "input", "inputs", "instruction", "instructions",
         "knowledge", "label", "labels", "loss", "lossweight", "mask", "masked", "messages", "options", "output",

@@ -23,6 +23,7 @@ from maas_client.dataset.formats.fields import (
     is_empty,
     normalize_key,
 )
+from maas_client.dataset.formats.glaive import from_glaive
 from maas_client.dataset.formats.messages import strip_end_tokens, take_weight
 from maas_client.dataset.formats.multiple_choice import OPTION_NAME
 
@@ -112,6 +113,15 @@ FORMATS: tuple[RowFormat, ...] = (
         '{"role": "model", "parts": [{"text": "Hello."}]}]}',
         "`systemInstruction` becomes the first message, function calls and responses become tool calls and "
         "their results. Images and other media are rejected.",
+    ),
+    RowFormat(
+        "glaive",
+        "Glaive function calling: system and chat as marked text",
+        _keys("system chat", "chat"),
+        from_glaive,
+        '{"system": "SYSTEM: Answer briefly.", "chat": "USER: Hi\\n\\nASSISTANT: Hello. <|endoftext|>"}',
+        "One message for each `USER:`, `ASSISTANT:` and `FUNCTION RESPONSE:`. `<functioncall>` becomes a tool "
+        "call, and the functions after the system text become tools.",
     ),
     RowFormat(
         "text-ground-truth",

@@ -215,6 +215,7 @@ BROKEN_CHATS = [
     BrokenLine("classification", "CHAT_SHAPE_CLASSIFICATION", line_with_keys(text="Good", label="positive"), b"{"),
     BrokenLine("plain text rows", "CHAT_SHAPE_TEXT", line_with_keys(text="Once upon a time"), b"{"),
     BrokenLine("batch request", "CHAT_SHAPE_BATCH", line_with_keys(custom_id="1", method="POST", url="/chat", body={"messages": [USER]}), b"{"),
+    BrokenLine("glaive", "CHAT_SHAPE_GLAIVE", line_with_keys(system="SYSTEM: Hi", chat="USER: Hi"), b"{"),
     BrokenLine("gemini", "CHAT_SHAPE_GEMINI", line_with_keys(contents=[{"role": "user", "parts": [{"text": "Hi"}]}]), b"{"),
     BrokenLine("no role", "CHAT_ROLE_MISSING", row({"content": "Hi"}, ANSWER), b'{"content"', "/messages/0"),
     BrokenLine("role misspelt", "CHAT_ROLE_MISSING", row({"rol": "user", "content": "Hi"}, ANSWER), b'"rol"', "/messages/0/rol"),

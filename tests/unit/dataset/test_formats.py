@@ -251,6 +251,32 @@ def test_calls_and_responses_of_gemini_become_tool_calls(run_convert: Any) -> No
     ]
 
 
+GLAIVE_SYSTEM = (
+    "SYSTEM: You are a helpful assistant with access to the following functions. Use them if required -\n"
+    + json.dumps(FUNCTION, indent=4)
+    + "\n"
+    + json.dumps({**FUNCTION, "name": "wind"})
+)
+GLAIVE_CALL = """<functioncall> {"name": "tide", "arguments": '{"port": "St. John\\'s"}'}"""
+
+
+def test_text_of_glaive_becomes_messages_calls_and_tools(run_convert: Any) -> None:
+    chat = (
+        f"USER: {Q}\n\n\nASSISTANT: I look. {GLAIVE_CALL.replace(chr(92), '')} <|endoftext|>\n\n\n"
+        f'FUNCTION RESPONSE: {{"m": 2}}\n\n\nASSISTANT: {A} <|endoftext|>\n\n\n'
+        f"USER: Thanks\n\n\nASSISTANT: Gladly. <|endoftext|>"
+    )
+    result, [row] = run_convert({"system": GLAIVE_SYSTEM, "chat": chat})
+    system, question, call, response, answer, *_ = row["messages"]
+    assert system["content"].endswith("Use them if required")
+    assert (question["content"], answer["content"]) == (Q, A)
+    assert call["content"] == "I look."
+    assert json.loads(call["tool_calls"][0]["function"]["arguments"]) == {"port": "St. John's"}
+    assert response == {"role": "tool", "tool_call_id": "call_1", "content": '{"m": 2}'}
+    assert [tool["function"]["name"] for tool in row["tools"]] == ["tide", "wind"]
+    assert result.omitted == {"control token at the end of an answer": 1}
+
+
 @pytest.mark.parametrize(
     ("row", "key"),
     [
@@ -291,6 +317,10 @@ REJECTED: dict[str, tuple[Any, str]] = {
     "a list of no answers": ({"question": Q, "answers": {"text": [], "answer_start": []}}, "answers is missing"),
     "a schema of Gemini": ({"contents": GEMINI, "generationConfig": {"responseSchema": {}}}, "responseSchema"),
     "messages and other objects": ({"input": CHAT[:1], "output": [CHAT[1], {"type": "reasoning"}]}, "and of other objects"),
+    "a broken call of Glaive": ({"chat": f"USER: {Q}\n\nASSISTANT: <functioncall> {{'name': tide"}, "a call is a text that is not JSON"),
+    "a response of Glaive without a call": ({"chat": f"USER: {Q}\n\nFUNCTION RESPONSE: 2\n\nASSISTANT: {A}"}, "without a call"),
+    "broken functions of Glaive": ({"system": "Use the functions -\n{", "chat": f"USER: {Q}\nASSISTANT: {A}"}, "functions in system"),
+    "a chat text without speakers": ({"chat": f"{Q} {A}"}, "chat does not begin with"),
     "an answer of a control token": ({"prompt": Q, "completion": "</s>"}, "only a control token"),
 }  # fmt: skip
 
