@@ -42,7 +42,7 @@ from maas_client.dataset.formats import (
     convert_row,
     detect_any_format,
 )
-from maas_client.dataset.formats.fields import HIDDEN_KEY, UnknownKeyNote, is_empty
+from maas_client.dataset.formats.fields import HIDDEN_KEY, UnknownKeyNote, describe_key, is_empty
 from maas_client.dataset.formats.messages import parse_json_text
 from maas_client.dataset.formats.preferences import ANSWER_KEYS, preference_row
 from maas_client.dataset.issues import is_format_word
@@ -55,6 +55,7 @@ from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
 from maas_client.dataset.report import format_message
 from maas_client.dataset.rules.chat import LineValidator
 from maas_client.dataset.rules.context import build_context
+from maas_client.dataset.rules.wrapping import is_viewer_row
 from maas_client.dataset.sources import DataSource, open_valid_source
 from maas_client.errors import ConfigError, DatasetError
 
@@ -428,7 +429,19 @@ def _parse_rows(data: bytes, result: ConversionResult) -> Iterator[Any]:
         nested = _nested_rows(value) if isinstance(value, dict) else None
         if nested is not None and len(value) > 1:
             result.omitted["keys beside the rows of the file"] += 1
-        yield from [value] if nested is None else nested
+        yield from map(_unwrap_viewer_row, [value] if nested is None else nested)
+
+
+def _unwrap_viewer_row(value: Any) -> Any:
+    """Return a row without what the Hugging Face dataset viewer puts around it."""
+    if not is_viewer_row(value):
+        return value
+    truncated = value.get("truncated_cells")
+    if not truncated:
+        return value["row"]
+    names = truncated if isinstance(truncated, list) else [truncated]
+    described = dict.fromkeys(describe_key(str(name)) for name in names)
+    return _Unreadable(f"the dataset viewer cut off the cells {', '.join(described)}")
 
 
 def _read_json_values(

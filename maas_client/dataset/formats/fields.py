@@ -17,9 +17,10 @@ MEDIA_NAMES = frozenset(
 MEANINGFUL_NAMES = frozenset(
     (
         "answer", "answers", "background", "chainofthought", "chat", "chathistory", "choices", "chosen",
-        "completion",        "context", "contexts", "conversation", "conversations", "cot", "demonstrations", "document",
-        "documents", "evidence", "examples", "explanation", "feedback", "fewshot", "functioncall", "functions",
-        "groundtruth", "hint", "history", "hypothesis", "input", "inputs", "instruction", "instructions",
+        "completion", "context", "contexts", "conversation", "conversations", "cot", "demonstrations",
+        "document", "documents", "evidence", "examples", "explanation", "feedback", "fewshot",
+        "functioncall", "functions", "groundtruth", "hint", "history", "hypothesis", "input", "inputs",
+        "instruction", "instructions",
         "knowledge", "label", "labels", "loss", "lossweight", "mask", "masked", "messages", "options", "output",
         "outputs", "passage", "persona", "premise", "preferredoutput", "prompt", "query", "question",
         "rationale", "reasoning", "reasoningcontent", "reference", "references", "rejected", "response",

@@ -114,11 +114,19 @@ def _multiline_json(text: bytes, *, is_complete: bool) -> Issue | None:
     return None
 
 
+_JSON_STRING = r'"(?:[^"\\]|\\.)*+"'
+_FEATURES = ""
+for _ in range(8):  # arrays within arrays
+    _FEATURES = rf'\[(?:[^\[\]"]|{_JSON_STRING}{"|" + _FEATURES if _FEATURES else ""})*+\]'
 WRAPPED_ROWS = (
-    r'\s*\{\s*((?:"[^"\\]*"\s*:\s*(?:"(?:[^"\\]|\\.)*+"|[^\s"{}\[\],]+)\s*,\s*)*+)'
+    rf'\s*\{{\s*((?:(?:"features"\s*:\s*{_FEATURES}'
+    rf'|"[^"\\]*"\s*:\s*(?:{_JSON_STRING}|[^\s"{{}}\[\],]+))\s*,\s*)*+)'
     r'"(?:data|rows|train)"\s*:\s*\[\s*(?=\{)'
 )
-"""The beginning of a file with its rows under a key: ``{"version": 1, "data": [{...}, ...]}``."""
+"""The beginning of a file with its rows under a key: ``{"version": 1, "data": [{...}, ...]}``.
+
+``features`` is the list of columns that the Hugging Face dataset viewer puts before its rows.
+"""
 _WRAPPED = re.compile(WRAPPED_ROWS.encode(), re.IGNORECASE)
 _FIRST_KEY = re.compile(rb'\{\s*"([^"\\]*)"')
 _MESSAGE_KEYS = frozenset(

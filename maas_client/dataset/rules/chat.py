@@ -119,6 +119,8 @@ def _wrapping_issue(value: Any, code: str) -> Issue | None:
 
 def _missing_messages_issue(row: dict[str, Any]) -> Issue:
     """Return the most specific issue for a row without ``messages``."""
+    if (issue := _wrapping_issue(row, "CHAT_NO_MESSAGES")) is not None:
+        return issue
     row_format = detect_other_format(row)
     if row_format is not None and row_format.code:
         return Issue(row_format.code)

@@ -24,9 +24,23 @@ def find_wrapping(value: Any) -> Wrapping | None:
             return (), "a list of messages", lambda: {"messages": value}
         if len(value) == 1 and (_is_row(value[0]) or _are_messages(value[0])):
             return (), "a list around one row", lambda: value[0]
+    elif is_viewer_row(value) and not value.get("truncated_cells"):
+        return (), "a row of the Hugging Face dataset viewer", lambda: value["row"]
     elif isinstance(value, dict) and "messages" in value:
         return _find_inner_wrapping(value)
     return None
+
+
+def is_viewer_row(value: Any) -> bool:
+    """Return whether a value is a row as the Hugging Face dataset viewer returns it.
+
+    The cells that it names in ``truncated_cells`` are incomplete.
+    """
+    return (
+        isinstance(value, dict)
+        and {"row_idx", "row"} <= value.keys() <= {"row_idx", "row", "truncated_cells"}
+        and isinstance(value["row"], dict)
+    )
 
 
 def _find_inner_wrapping(row: Row) -> Wrapping | None:

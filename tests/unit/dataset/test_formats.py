@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -426,6 +427,42 @@ def test_unusual_file_is_recognised_and_converted(
     source.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert [p.code for p in validate(source, target="local").errors] == [code]
     assert convert(source, tmp_path / "out.jsonl").rows == rows
+
+
+def viewer_rows(*rows: Any, truncated: Sequence[str] = ()) -> list[Any]:
+    return [
+        {"row_idx": n, "row": row, "truncated_cells": [*truncated]} for n, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_file_of_the_dataset_viewer_is_unwrapped(indent: int | None, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.json", tmp_path / "out.jsonl"
+    features = [
+        {"feature_idx": 0, "name": "messages", "type": [{"role": {"_type": "Value"}, "x": [[]]}]}
+    ]
+    whole = {"features": features, "rows": viewer_rows({"messages": CHAT}, {"prompt": Q, "completion": A}),
+             "num_rows_total": 2, "partial": False}  # fmt: skip
+    source.write_text(json.dumps(whole, indent=indent), encoding="utf-8")
+    assert convert(source, out).rows == 2
+    assert validate(out, target="local").files[0].examples == 2
+
+
+def test_truncated_cells_of_the_dataset_viewer_are_rejected_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"cut off the cells messages, \(not shown\)"):
+        convert(
+            viewer_rows({"messages": CHAT}, truncated=["messages", "Doe"]), tmp_path / "out.jsonl"
+        )
+
+
+def test_rows_of_the_dataset_viewer_are_unwrapped_by_fix(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows = viewer_rows({"messages": CHAT}, {"messages": CHAT[:1] + CHAT[1:]})
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    problems = [p for p in validate(source, target="local").errors if p.code == "CHAT_NO_MESSAGES"]
+    assert ["dataset viewer" in problem.message for problem in problems] == [True, True]
+    fix(source, out)
+    assert validate(out, target="local").files[0].examples == 2
 
 
 @pytest.mark.parametrize("rows", ["a,b\nc\n", "a,b\nc,d,e\n", "a,b,c\nd,e\n"])
