@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,26 @@ def test_phi3_family_with_real_training(maas_server: LocalServer) -> None:
     )  # an answer of random weights may hold anything, line feeds too
     for model in ("Phi-3-mini", "Phi-3-medium", "Phi-3-small"):
         assert f"{model} on tiny, Completed: " in out
+
+
+@pytest.mark.skipif(
+    find_spec("nbclient") is None, reason="the dependency group docs is not installed: make setup"
+)
+def test_notebook(maas_server: LocalServer) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(EXAMPLES / "fine_tune.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", ())]
+    text = "\n".join(
+        "".join(o.get("text", "")) + "".join(o.get("data", {}).get("text/plain", ""))
+        for o in outputs
+    )
+    assert any("image/png" in o.get("data", {}) for o in outputs)  # the plot of the loss
+    assert "Completed" in text
+    assert "notebook-tuned: Chirp! " in text
+    assert not list(maas_server.client().deployments.list())
 
 
 def test_support_bot(maas_server: LocalServer) -> None:

@@ -1,10 +1,11 @@
-"""The wheel, installed without the checkout: it contains everything it needs."""
+"""The wheel, built from the sdist and installed without the checkout: it contains everything it needs."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sys.executable,
         "-m",
         "build",
-        "--wheel",
         "--no-isolation",
         "--outdir",
         str(out),
@@ -42,6 +42,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     subprocess.run(install, check=True, capture_output=True)
     return target
+
+
+def test_sdist_contains_docs_and_tests(site: Path) -> None:
+    with tarfile.open(next(site.parent.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    pages = {page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert not {*pages, "mkdocs.yml", "docs/generated_pages.py", "README.md", "Makefile"} - names
+    assert not [name for name in names if name.startswith(("build/", ".venv", ".git/"))]
 
 
 def python(site: Path, code: str, cwd: Path) -> str:
