@@ -55,7 +55,7 @@ def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> N
     facts = find_model_facts(model)
     _check_not_tuned(model)
     base = services.base_for(model)
-    _check_training_type(body.get("trainingType"), facts)
+    training_type = _check_training_type(body.get("trainingType"), facts)
     hyperparameters, seed = _hyperparameters(body), _seed(body)
     job_id = new_id()
     name = facts.name if facts else model
@@ -71,7 +71,13 @@ def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> N
     )
     return NewJob(
         name=f"ftjob-{job_id}",
-        request={**body, "model": name, "seed": seed, "suffix": suffix},
+        request={
+            **body,
+            "model": name,
+            "seed": seed,
+            "suffix": suffix,
+            "trainingType": training_type,
+        },
         immutable={},
         spec=spec,
         train=train,
@@ -116,8 +122,8 @@ def _require_string(body: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _check_training_type(value: Any, facts: ModelInfo | None) -> None:
-    """Refuse a training type that the model does not support.
+def _check_training_type(value: Any, facts: ModelInfo | None) -> str:
+    """Return the training type. Raises ``ApiError`` for one that the model does not support.
 
     A missing one is ``Standard``. The service refuses that with a message which names the model instead.
     """
@@ -127,7 +133,7 @@ def _check_training_type(value: Any, facts: ModelInfo | None) -> None:
         raise invalid_payload(f"trainingType must be one of {allowed}.", param="trainingType")
     supported = facts.training_types if facts and facts.training_types else _DEFAULT_TRAINING_TYPES
     if training_type in supported:
-        return
+        return training_type
     if value is None:
         raise invalid_payload(
             "The specified base model does not support fine-tuning. A job without trainingType is a "

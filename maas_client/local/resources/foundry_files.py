@@ -124,15 +124,24 @@ class FoundryUploads:
         self._files = files
         self._training = training
 
-    def create(self, filename: str, size: int) -> Record:
-        """Start an upload of ``size`` bytes, and expire abandoned uploads."""
+    def create(self, filename: str, size: int, expires_s: int | None = None) -> Record:
+        """Start an upload of ``size`` bytes, and expire abandoned uploads.
+
+        ``expires_s`` is the lifetime of the file that the upload becomes.
+        """
         for pending in self._store.read.in_states("upload", ("pending",)):
             if _is_overdue(pending):
                 self._end(pending, "expired")
         if not 0 < size <= MAX_UPLOAD_BYTES:
             raise invalid_payload(f"bytes must be from 1 to {MAX_UPLOAD_BYTES}.", param="bytes")
         key = f"upload_{new_id()}"
-        body = {"filename": filename, "bytes": size, "created": int(unix_time()), "file": None}
+        body = {
+            "filename": filename,
+            "bytes": size,
+            "created": int(unix_time()),
+            "file": None,
+            "file_expires_s": expires_s,
+        }
         with self._store.write() as writer:
             writer.put("upload", FOUNDRY_SCOPE, key, body, "pending")
         return self.get(key)
@@ -182,7 +191,8 @@ class FoundryUploads:
             md5_digest = self._join([contents[part]["content"] for part in parts], draft)
             if md5 and md5.lower() != md5_digest:
                 raise invalid_payload("The received bytes do not have this md5.", param="md5")
-            file = self._training.add(draft, upload.body["filename"])
+            expires_s = upload.body.get("file_expires_s")
+            file = self._training.add(draft, upload.body["filename"], expires_s)
         self._end(upload, "completed", file=file.key)
         return self.get(key), file
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http.routes import azureml, foundry, login
 from maas_client.wire import openai_service
 from maas_client.wire.operation import Operation, Plane, expand_path
-from tests.contract.server.conftest import Azure
+from tests.contract.server.conftest import Azure, chats
 
 ROUTES = sorted(
     {
@@ -205,3 +206,122 @@ def test_job_fields_without_effect_are_refused(azure: Azure, field: str, value: 
         "learning_rate_multiplier" if "multiplier" in str(value) else field
     )
     assert message in response.json()["error"]["message"]
+
+
+def test_the_training_type_of_a_job_is_in_its_answers(azure: Azure):
+    content = {"file": ("t.jsonl", chats()), "purpose": (None, "fine-tune")}
+    file = azure.http.post("/openai/v1/files", files=content).json()["id"]
+    body = {"model": "gpt-4.1-mini", "training_file": file, "trainingType": "globalstandard"}
+    job = azure.http.post("/openai/v1/fine_tuning/jobs", json=body).json()
+    path = f"/openai/v1/fine_tuning/jobs/{job['id']}"
+    for answer in (job, azure.http.get(path).json(), azure.http.post(f"{path}/cancel").json()):
+        assert answer["trainingType"] == "GlobalStandard"
+
+
+DETAILS = "properties.fineTuningDetails"
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "target"),
+    [
+        ({"resources": {"shmSize": "2g"}}, 501, "properties.resources.shmSize"),
+        ({"resources": {"instanceTypes": "Standard_NC6"}}, 400, "properties.resources"),
+        ({"queueSettings": {"priority": 3}}, 501, "properties.queueSettings.priority"),
+        ({"queueSettings": {"jobTier": "Gold"}}, 400, "properties.queueSettings.jobTier"),
+        ({"details": {"trainingData": {"jobInputType": "uri_folder", "uri": "URI"}}}, 400,
+         f"{DETAILS}.trainingData.jobInputType"),
+        ({"details": {"trainingData": {"jobInputType": "uri_file", "uri": "URI", "zzz": 1}}}, 501,
+         f"{DETAILS}.trainingData.zzz"),
+        ({"details": {"validationData": {"jobInputType": "uri_file", "uri": "URI", "zzz": 1}}}, 501,
+         f"{DETAILS}.validationData.zzz"),
+        ({"outputs": {"logs": {"jobOutputType": "mlflow_model"}}}, 501, "properties.outputs.logs"),
+        ({"outputs": {"registered_model": {"jobOutputType": "triton_model"}}}, 400,
+         "properties.outputs.registered_model.jobOutputType"),
+        ({"outputs": {"registered_model": {"jobOutputType": "mlflow_model", "assetVersion": "7"}}}, 501,
+         "properties.outputs.registered_model.assetVersion"),
+    ],
+)  # fmt: skip
+def test_members_of_a_workspace_job_without_effect_are_refused(
+    azure: Azure, change: dict[str, Any], status: int, target: str
+):
+    train = azure.upload(chats(), "members.jsonl")
+    body = json.loads(json.dumps(azure.body(train, **change)).replace('"URI"', json.dumps(train)))
+    response = azure.arm("PUT", "/jobs/members", json=body)
+    assert (response.status_code, response.json()["error"]["target"]) == (status, target)
+    assert azure.arm("GET", "/jobs/members").status_code == 404
+
+
+def test_what_azure_chooses_a_machine_by_is_returned(azure: Azure):
+    settings = {
+        "resources": {"instanceTypes": ["Standard_NC24ads_A100_v4"]},
+        "queueSettings": {"jobTier": "Spot"},
+        "computeId": "/subscriptions/s/computes/gpu",
+    }
+    answer = azure.submit("machine", azure.upload(chats()), **settings).json()
+    assert settings.items() <= answer["properties"].items()
+
+
+@pytest.mark.parametrize(
+    ("properties", "status", "target"),
+    [
+        ({"contentSafety": {"contentSafetyStatus": "Sometimes"}}, 400, "contentSafetyStatus"),
+        ({"contentSafety": {"contentSafetyStatus": "Enabled", "zzz": "1"}}, 501,
+         "properties.contentSafety.zzz"),
+        ({"modelSettings": {"modelId": "azureml://registries/azureml/models/Phi-4", "zzz": "1"}}, 501,
+         "properties.modelSettings.zzz"),
+    ],
+)  # fmt: skip
+def test_members_of_an_endpoint_without_effect_are_refused(
+    azure: Azure, properties: dict[str, Any], status: int, target: str
+):
+    model = {"modelSettings": {"modelId": "azureml://registries/azureml/models/Phi-4"}}
+    body = {"location": "eastus2", "properties": {**model, **properties}}
+    response = azure.arm("PUT", "/serverlessEndpoints/members", json=body)
+    assert (response.status_code, response.json()["error"]["target"]) == (status, target)
+
+
+def test_fields_of_run_history_without_effect_are_refused(azure: Azure):
+    azure.job("history")
+    for verb in ("list", "full", "sample"):
+        wanted = {} if verb == "list" else {"metricName": "loss"}
+        assert azure.metric("history", verb, {**wanted, "metricNamespace": None}).status_code == 200
+        for change in ({"zzz": 1}, {"metricNamespace": "eval"}):
+            response = azure.metric("history", verb, {**wanted, **change})
+            assert (response.status_code, *change) == (501, response.json()["error"]["target"])
+    path = "/experiments/Default/runs/history"
+    for change in ({"displayName": 5}, {"description": []}, {"hidden": "yes"}):
+        response = azure.history("PATCH", path, json=change)
+        assert (response.status_code, *change) == (400, response.json()["error"]["target"])
+
+
+def test_expiry_of_an_upload_is_that_of_its_file(azure: Azure):
+    base, version = "/openai", {"api-version": "2025-04-01-preview"}
+    body = {"filename": "t.jsonl", "purpose": "fine-tune", "mime_type": "application/jsonl"}
+    data = chats()
+    refused = azure.http.post(
+        f"{base}/uploads",
+        params=version,
+        json={**body, "bytes": len(data), "expires_after": {"anchor": "created_at", "seconds": 5}},
+    )
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "expires_after.seconds")
+    expiry = {"anchor": "created_at", "seconds": 1_209_600}
+    upload = azure.http.post(
+        f"{base}/uploads",
+        params=version,
+        json={**body, "bytes": len(data), "expires_after": expiry},
+    ).json()
+    path = f"{base}/uploads/{upload['id']}"
+    part = azure.http.post(f"{path}/parts", params=version, files={"data": ("p", data)}).json()
+    done = azure.http.post(f"{path}/complete", params=version, json={"part_ids": [part["id"]]})
+    file = done.json()["file"]
+    assert file["expires_at"] == file["created_at"] + expiry["seconds"]
+
+
+def test_a_form_field_with_two_values_is_refused(azure: Azure):
+    content = [
+        ("purpose", (None, "evals")),
+        ("purpose", (None, "fine-tune")),
+        ("file", ("t", b"x")),
+    ]
+    response = azure.http.post("/openai/v1/files", files=content)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "purpose")

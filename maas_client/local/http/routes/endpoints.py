@@ -43,6 +43,13 @@ def create(context: RequestContext) -> Response:
         stored_names=_PROPERTIES,
         read_only=_READ_ONLY,
     )
+    stored_properties(
+        context.op,
+        properties["modelSettings"],
+        "properties.modelSettings",
+        stored_names=("modelId",),
+    )
+    _check_content_safety(context.op, properties.get("contentSafety"))
     if str(properties.get("authMode", "Key")).casefold() != "key":
         raise ApiError(
             501,
@@ -66,6 +73,20 @@ def create(context: RequestContext) -> Response:
     return JSONResponse(
         _endpoint_to_json(context, record), 201, async_operation_headers(context, operation)
     )
+
+
+def _check_content_safety(op: Operation[Any], value: Any) -> None:
+    """Check the content filter. None is applied here: answers stay on this machine."""
+    if value is None:
+        return
+    place = "properties.contentSafety"
+    names = ("contentSafetyStatus", "contentSafetyLevel")
+    settings = stored_properties(op, value, place, stored_names=names)
+    if str(settings.get("contentSafetyStatus")).casefold() not in ("enabled", "disabled"):
+        raise user_error(
+            f"{place}.contentSafetyStatus must be Enabled or Disabled.",
+            target="contentSafetyStatus",
+        )
 
 
 def _find(context: RequestContext) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
@@ -18,6 +19,7 @@ from maas_client.local.http.routes.arm import (
 )
 from maas_client.local.requests.azureml_job import read_job
 from maas_client.local.resources.assets import Workspace
+from maas_client.local.resources.errors import user_error
 from maas_client.local.resources.foundry_deployments import deployable_checkpoints
 from maas_client.local.resources.job_states import visible_state
 from maas_client.local.resources.jobs import JobRef
@@ -39,6 +41,10 @@ _PROPERTIES = (
 _DETAILS = (
     "modelProvider", "taskType", "model", "trainingData", "validationData", "hyperParameters",
 )  # fmt: skip
+_INPUT_MEMBERS = ("jobInputType", "uri", "mode", "description", "pathOnCompute")
+"""A job reads the file where it is, so that the mode and the path on a compute change nothing."""
+_OUTPUT_MEMBERS = ("jobOutputType", "assetName", "mode", "description", "uri", "pathOnCompute")
+_JOB_TIERS = ("null", "spot", "basic", "standard", "premium")
 
 
 @accepts(fields=ENVELOPE)
@@ -56,8 +62,49 @@ def create(context: RequestContext) -> Response:
     job = read_job(
         context.services, context.workspace, context.path_params["job"], context.json, version
     )
+    _check_inputs(context.op, properties["fineTuningDetails"])
+    _check_outputs(context.op, properties.get("outputs") or {})
+    _check_compute(context.op, properties)
     record, is_new = context.services.jobs.create(context.workspace.guid, job)
     return JSONResponse(job_to_json(context, record), 201 if is_new else 200)
+
+
+def _check_inputs(op: Operation[Any], details: dict[str, Any]) -> None:
+    for name in ("model", "trainingData", "validationData"):
+        place = f"properties.fineTuningDetails.{name}"
+        if details.get(name) is not None:
+            value = stored_properties(op, details[name], place, stored_names=_INPUT_MEMBERS)
+            allowed = ("mlflow_model", "custom_model") if name == "model" else ("uri_file",)
+            _check_one_of(value.get("jobInputType"), allowed, f"{place}.jobInputType")
+
+
+def _check_outputs(op: Operation[Any], outputs: Any) -> None:
+    for name, output in stored_properties(
+        op, outputs, "properties.outputs", stored_names=("registered_model",)
+    ).items():
+        place = f"properties.outputs.{name}"
+        value = stored_properties(op, output, place, stored_names=_OUTPUT_MEMBERS)
+        _check_one_of(value.get("jobOutputType"), ("mlflow_model",), f"{place}.jobOutputType")
+
+
+def _check_compute(op: Operation[Any], properties: dict[str, Any]) -> None:
+    """Check what Azure chooses a machine by. It changes nothing here: every job runs on this machine."""
+    if (resources := properties.get("resources")) is not None:
+        place = "properties.resources"
+        names = ("instanceTypes", "instanceCount")
+        types = stored_properties(op, resources, place, stored_names=names).get("instanceTypes", [])
+        if not isinstance(types, list) or not all(isinstance(value, str) for value in types):
+            raise user_error("instanceTypes must be a list of strings.", target=place)
+    if (queue := properties.get("queueSettings")) is not None:
+        place = "properties.queueSettings"
+        tier = stored_properties(op, queue, place, stored_names=("jobTier",)).get("jobTier")
+        if tier is not None:
+            _check_one_of(tier, _JOB_TIERS, f"{place}.jobTier")
+
+
+def _check_one_of(value: Any, allowed: Collection[str], place: str) -> None:
+    if not isinstance(value, str) or value.casefold() not in allowed:
+        raise user_error(f"{place} must be one of {', '.join(allowed)}.", target=place)
 
 
 def get(context: RequestContext) -> dict[str, Any]:

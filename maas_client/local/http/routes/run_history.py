@@ -15,7 +15,7 @@ from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.jobs import job_ref, job_to_json
 from maas_client.local.resources.artifacts import experiment_id
 from maas_client.local.resources.assets import format_time
-from maas_client.local.resources.errors import not_found, user_error
+from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.local.resources.job_states import visible_state
 from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import MetricPoint, Record
@@ -150,6 +150,11 @@ def patch_run(context: RequestContext) -> dict[str, Any]:
     for name in ("tags", "properties"):
         if name in changes and not isinstance(changes[name], dict | None):
             raise user_error(f"{name} must be an object.", target=name)
+    for name in ("displayName", "description"):
+        if not isinstance(changes.get(name), str | None):
+            raise user_error(f"{name} must be a string.", target=name)
+    if not isinstance(changes.get("hidden"), bool | None):
+        raise user_error("hidden must be true or false.", target="hidden")
 
     def change(request: dict[str, Any]) -> None:
         properties = request["properties"]
@@ -157,8 +162,8 @@ def patch_run(context: RequestContext) -> dict[str, Any]:
         for name in ("tags", "properties"):
             if changes.get(name):
                 properties[name] = {**(properties.get(name) or {}), **changes[name]}
-        if "hidden" in changes:
-            properties["isArchived"] = bool(changes["hidden"])
+        if changes.get("hidden") is not None:
+            properties["isArchived"] = changes["hidden"]
 
     return _run_to_json(context, context.services.jobs.patch(job_ref(context), change))
 
@@ -174,8 +179,25 @@ def cancel_run(context: RequestContext) -> Response:
 # -- metrics --------------------------------------------------------------------------------------
 
 
+_METRIC_FIELDS = ("metricName", "metricNamespace", "continuationToken", "startTime")
+
+
+def _check_namespace(context: RequestContext) -> None:
+    """Refuse a namespace: the metrics of a job have none."""
+    if context.json.get("metricNamespace"):
+        raise ApiError(
+            501,
+            "NotImplemented",
+            f"The local server does not implement metricNamespace of {context.op.name}. "
+            "Remove it from the request.",
+            target="metricNamespace",
+        )
+
+
+@accepts(fields=("metricNamespace", "continuationToken"))
 def list_metrics(context: RequestContext) -> dict[str, Any]:
-    """POST list: the names of the metrics."""
+    """POST list: the names of the metrics, on one page."""
+    _check_namespace(context)
     record = context.services.jobs.get(job_ref(context))
     names = sorted(
         METRIC_NAMES.get(n, n) for n in context.services.jobs.metric_names(record.body["id"])
@@ -198,6 +220,7 @@ def _metric_definition(record: Record, name: str) -> dict[str, Any]:
     }
 
 
+@accepts(fields=_METRIC_FIELDS)
 def get_metric_values(context: RequestContext) -> dict[str, Any]:
     """POST full: the points of one metric, or those since ``startTime``, in pages."""
     after = _parse_continuation_token(context.json.get("continuationToken"))
@@ -207,6 +230,7 @@ def get_metric_values(context: RequestContext) -> dict[str, Any]:
     return _series(record, name, page, token)
 
 
+@accepts(fields=("metricName", "metricNamespace", "startTime"))
 def sample_metric(context: RequestContext) -> dict[str, Any]:
     """POST sample: at most a thousand evenly spread points, including the last."""
     record, name, points = _requested_points(context, -1, -1)
@@ -218,6 +242,7 @@ def sample_metric(context: RequestContext) -> dict[str, Any]:
 def _requested_points(
     context: RequestContext, after: int, limit: int
 ) -> tuple[Record, str, list[MetricPoint]]:
+    _check_namespace(context)
     record = context.services.jobs.get(job_ref(context))
     name = context.json.get("metricName")
     stored_name = next(

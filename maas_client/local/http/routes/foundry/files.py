@@ -54,6 +54,9 @@ async def _receive_form(
             upload = form.get(field)
             if not isinstance(upload, UploadFile):
                 raise invalid_payload(f"{field} is required: the content of the file.", param=field)
+            for name in form:
+                if len(form.getlist(name)) > 1:
+                    raise invalid_payload(f"{name[:60]} is given twice. Send it once.", param=name)
             fields = {k: v for k, v in form.items() if isinstance(v, str)}
             with file_store(context).draft() as draft:
                 await anyio.to_thread.run_sync(_copy, upload, draft)
@@ -94,10 +97,15 @@ def _check_purpose(purpose: Any) -> None:
 
 
 def _parse_expiry(fields: dict[str, str]) -> int | None:
+    """Return the seconds of ``expires_after`` in a form."""
     anchor = next((fields[name] for name in _ANCHOR_FIELDS if name in fields), None)
     seconds = next((fields[name] for name in _SECONDS_FIELDS if name in fields), None)
     if anchor is None and seconds is None:
         return None
+    return _check_expiry(anchor, seconds)
+
+
+def _check_expiry(anchor: Any, seconds: str | None) -> int:
     if anchor != "created_at":
         raise invalid_payload(
             "expires_after.anchor must be created_at.", param="expires_after.anchor"
@@ -246,9 +254,19 @@ def create_upload(context: RequestContext) -> Response:
     for name, kind in (("filename", str), ("bytes", int), ("mime_type", str)):
         if not isinstance(body.get(name), kind) or isinstance(body.get(name), bool):
             raise invalid_payload(f"{name} is required.", param=name)
-    return JSONResponse(
-        _upload_to_json(_uploads(context).create(_clean_filename(body["filename"]), body["bytes"]))
+    expiry = body.get("expires_after")
+    if not isinstance(expiry, dict | None):
+        raise invalid_payload("expires_after must be an object.", param="expires_after")
+    if expiry and (unknown := sorted(set(expiry) - {"anchor", "seconds"})):
+        raise invalid_payload(
+            f"Unrecognized request argument supplied: expires_after.{unknown[0][:60]}",
+            param="expires_after",
+        )
+    expires_s = (
+        None if expiry is None else _check_expiry(expiry.get("anchor"), str(expiry.get("seconds")))
     )
+    upload = _uploads(context).create(_clean_filename(body["filename"]), body["bytes"], expires_s)
+    return JSONResponse(_upload_to_json(upload))
 
 
 async def add_part(context: RequestContext) -> Response:

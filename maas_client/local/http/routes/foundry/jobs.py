@@ -202,6 +202,7 @@ def job_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
         "estimated_finish": None,
         "seed": request["seed"],
         "suffix": request["suffix"],
+        "trainingType": request.get("trainingType"),
         "integrations": [],
         "metadata": {
             **(request.get("metadata") or {}),
