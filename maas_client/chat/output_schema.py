@@ -17,6 +17,8 @@ from urllib.parse import unquote
 Schema = Mapping[str, Any]
 
 _MAX_DEPTH = 64
+_MAX_SUBSCHEMAS = 5_000
+"""Checking so many takes about a second."""
 _MAX_MINIMUM = 10_000
 """The largest ``minLength`` or ``minItems`` for which an answer is written."""
 _MAX_TYPES = 7
@@ -104,7 +106,9 @@ def _check(schema: Any, *, strict: bool, excluded_keywords: frozenset[str]) -> N
     from jsonschema import Draft202012Validator, SchemaError
 
     json.dumps(schema, ensure_ascii=False).encode()
-    for pointer, subschema in _walk(schema, "", 0):
+    for number, (pointer, subschema) in enumerate(_walk(schema, "", 0)):
+        if number >= _MAX_SUBSCHEMAS:
+            raise _unsupported(f"more than {_MAX_SUBSCHEMAS:,} subschemas", pointer)
         if isinstance(subschema, Mapping) and (names := excluded_keywords & subschema.keys()):
             raise _invalid(f"must not use {min(names)} when strict is true", pointer)
         _check_keywords(pointer, subschema, schema)
@@ -185,6 +189,8 @@ def matches(pattern: str, text: str) -> bool:
 
 def _match_steps(pattern: str, length: int) -> float:
     """Return an upper bound of the ways in which a pattern can be tried on a text of this length."""
+    # The only parser of Python's patterns. It is private, but the same in Python 3.11 to 3.14, and any change
+    # of it would refuse patterns (``refuse_unexpected``), not accept one.
     parsed = import_module("re._parser").parse(pattern)
     items = list(parsed)
     is_multiline = parsed.state.flags & re.MULTILINE

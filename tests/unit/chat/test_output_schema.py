@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # noqa: TID253 - the check of the answer
@@ -60,3 +61,18 @@ def test_any_schema_is_answered_or_refused_in_time(schema: Any) -> None:
         value = build_example(schema, "It is 3 aaaaaaaaaaaaaaaaaaaaaaaaaaaa!")
         assert Draft202012Validator(schema).is_valid(value)
     assert time.monotonic() - start < _MAX_SECONDS
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {f"p{number}": {"type": "string"} for number in range(20_000)}},
+        {"anyOf": [{"const": number} for number in range(20_000)]},
+    ],
+    ids=["properties", "anyOf"],
+)
+def test_schema_with_too_many_parts_is_refused_by_name(schema: Any) -> None:
+    start = time.process_time()
+    with pytest.raises(OutputSchemaError, match="more than 5,000 subschemas"):
+        check_schema(schema, strict=False)
+    assert time.process_time() - start < 1

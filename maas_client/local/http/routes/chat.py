@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+import anyio.to_thread
 from starlette.responses import (  # noqa: TID253 - only the server imports this module
     JSONResponse,
     Response,
@@ -41,7 +42,8 @@ async def chat_completions(context: RequestContext) -> Response:
 async def create_completion(context: RequestContext, endpoint: Record) -> Response:
     """Answer a chat with the model that ``endpoint`` serves."""
     target = served_model(endpoint)
-    chat = read_chat_request(context, target)
+    # in a thread: a large schema takes up to a second
+    chat = await anyio.to_thread.run_sync(read_chat_request, context, target)
     admission = context.services.rate_limiter.admit(endpoint)
     chunks = admission.count_tokens(context.services.chat_engine.stream(target, chat))
     envelope = {
