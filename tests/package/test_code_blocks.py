@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from maas_client import cli
+from maas_client._settings import DEFAULT_URL
 from maas_client.local.embedded_server import LocalServer
 
 from .test_readme import PAGES, ROOT
@@ -96,7 +97,7 @@ def test_blocks_of_a_page_run(
                 exec(program, names)
         elif block.language in _SHELL and block.reason is None:
             for command in shell_commands(block):
-                code, expected = run_command(command)
+                code, expected = run_command(command.replace(DEFAULT_URL, maas_server.url))
                 assert code == expected, f"{place}: {command}\n{capsys.readouterr().err}"
         elif block.language == "json":
             json.loads(block.code)
@@ -131,6 +132,7 @@ def run_command(command: str) -> tuple[int, int]:
     python = shlex.quote(sys.executable)
     functions = (
         f'maas-client() {{ {python} -m maas_client "$@"; }}; python() {{ {python} "$@"; }}; '
+        'curl() { command curl --fail "$@"; }; '
     )
     done = subprocess.run(
         ["bash", "-c", f"set -eo pipefail; {functions}{command}"], capture_output=True, text=True

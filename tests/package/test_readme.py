@@ -109,6 +109,12 @@ def test_links_and_paths_on_pages_exist(page: str) -> None:
     assert missing == []
 
 
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8")
+    pages = [page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")]
+    assert not [page for page in pages if not re.search(rf" {re.escape(page)}$", navigation, re.M)]
+
+
 def test_every_page_is_linked_from_the_readme_or_the_home_page() -> None:
     home = (ROOT / "docs" / "index.md").read_text("utf-8")
     assert not [
