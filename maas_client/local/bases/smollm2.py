@@ -58,7 +58,7 @@ def pull(folder: Path, from_file: Path | None = None, progress: Progress = lambd
         source = from_file or _download(Path(temp), progress)
         gguf = _gguf(source, Path(temp))
         licence = _licence(source)
-        progress("converting the weights to safetensors, once (about half a minute)")
+        progress("converting the weights to safetensors, once (about 15 seconds)")
         return atomic_folder.write_folder(folder, lambda draft: _convert(gguf, draft, licence))
 
 
