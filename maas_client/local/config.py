@@ -103,5 +103,7 @@ class ServerConfig:
     """A job fails after this many crashes of its worker."""
     spare_worker_delay_s: float = 0.0
     """Seconds after the start or the end of a job until a worker for the next job is started."""
+    session_idle_s: float = 600.0
+    """An interactive training session expires after this time without requests and heartbeats."""
     cancel_grace_s: float = 3.0
     """Seconds a worker gets to stop after its job was cancelled; then it is killed."""

@@ -56,7 +56,6 @@ _ABSENT_GROUPS = {
     "Evaluation Rules": ("evaluationrules",),
     "Evaluation Taxonomies": ("evaluationtaxonomies",),
     "Evaluators": ("evaluators", "evaluator_generation_jobs"),
-    "Fine Tuning Sessions": ("fine_tuning",),
     "Indexes": ("indexes",),
     "Insights": ("insights",),
     "Memory Stores": ("memory_stores",),

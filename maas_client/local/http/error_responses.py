@@ -56,6 +56,8 @@ def _json_body(error: ApiError, path: str, request_id: str) -> dict[str, Any]:
     if path.startswith("/serverless/"):
         kind = "invalid_request_error" if error.status < 500 else "server_error"
         return wire.openai_error(error.code, error.message, param=error.target, error_type=kind)
+    if re.match(r"/api/projects/[^/]+/fine_tuning/", path, re.IGNORECASE):
+        return _sessions_body(error)
     body = wire.arm_error(error.code, error.message, target=error.target)
     if path.startswith("/mlflow/"):
         code = "RESOURCE_DOES_NOT_EXIST" if error.status == 404 else error.code
@@ -81,6 +83,15 @@ def _openai_body(error: ApiError, path: str) -> dict[str, Any]:
     if "/openai/v1/" not in path:
         body["error"] |= {"target": error.target, "details": []}
     return body
+
+
+def _sessions_body(error: ApiError) -> dict[str, Any]:
+    """Return an error of interactive training: nested as documented, and flat as its SDK reads it."""
+    code = "invalid_request" if error.code == "UserError" else error.code
+    kind = "validation_error" if code == "invalid_request" else "invalid_request_error"
+    body = wire.openai_error(code, error.message, param=error.target, error_type=kind)
+    flat = {"code": code, "type": kind, "message": error.message, "field": error.target}
+    return {**body, **flat}
 
 
 def _model_inference_body(error: ApiError) -> dict[str, Any]:

@@ -231,7 +231,7 @@ def check_api_version(op: Operation[Any], query: Mapping[str, str]) -> str | Non
     if op.plane is Plane.FOUNDRY and not op.path.startswith("/models"):
         _check_openai_version(op, query.get("api-version"))
     if "api-version" not in query:
-        if op.plane is Plane.ARM:
+        if op.plane in (Plane.ARM, Plane.PROJECT):
             raise ApiError(
                 400,
                 "MissingApiVersionParameter",

@@ -30,6 +30,7 @@ from maas_client.local.services.chat_engines import (
 from maas_client.local.services.rate_limiter import RateLimiter
 from maas_client.local.services.scheduler import Scheduler
 from maas_client.local.services.timetable import Timetable
+from maas_client.local.sessions.service import Sessions
 from maas_client.local.state.files import (
     FileStore,
     check_state_folder,
@@ -75,6 +76,7 @@ class Services:
             if uses_torch
             else InstantChatEngine(self.files)
         )
+        self.sessions = Sessions(self.store, self.files, self.compute, config, self.base_for)
         self.auto_delete = AutoDelete(self.deployments, self.unload_unused)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -119,6 +121,7 @@ class Services:
         )
         await asyncio.to_thread(self.files.reserve.allocate)
         await self.scheduler.start()
+        await self.sessions.start()
         self._spawn(self.chat_engine.warm_up())
         self._spawn(self.auto_delete.run())
         for scope, key in await asyncio.to_thread(self.deployments.list_creating):
@@ -177,6 +180,7 @@ class Services:
             with suppress(asyncio.CancelledError, Exception):
                 await task
         await self.scheduler.close()
+        await self.sessions.close()
         await self.chat_engine.close()
         await self.compute.close()
 

@@ -12,12 +12,13 @@ from maas_client.local.http.routes.foundry import account as foundry_arm
 from maas_client.local.http.routes.foundry import chat as foundry_chat
 from maas_client.local.http.routes.foundry import files as foundry_files
 from maas_client.local.http.routes.foundry import jobs as foundry_jobs
-from maas_client.local.http.routes.foundry import project
+from maas_client.local.http.routes.foundry import project, sessions
 from maas_client.wire import arm_service as service_ops
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_project as project_ops
 from maas_client.wire import openai_service as openai_ops
 from maas_client.wire import permissions as right_ops
+from maas_client.wire import sessions as session_ops
 
 _HANDLERS = {**foundry_files.HANDLERS, **foundry_jobs.HANDLERS, **foundry_chat.HANDLERS}
 _ABSENT = openai_ops.ABSENT_NAMES | {
@@ -47,6 +48,7 @@ TABLES = (
         not_implemented=_ABSENT,
     ),
     RouteTable(project_ops.PROJECT_PATH, project_ops.OPERATIONS, project.HANDLERS),
+    RouteTable(project_ops.PROJECT_PATH, session_ops.OPERATIONS, sessions.HANDLERS),
     RouteTable(
         project_ops.PROJECT_PATH, project_ops.ABSENT_OPERATIONS, {}, not_implemented=_ABSENT
     ),

@@ -1,0 +1,549 @@
+"""Sessions of interactive training: records, checkpoints on disk, and one process and queue per session.
+
+A session's record is in the store, its checkpoints are folders that are complete or absent. The process, the
+queue and the results of requests live in memory: when the server or the process ends, the session has failed,
+and a new one resumes from its last checkpoint. All methods that change something run on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from maas_client.local.config import ServerConfig
+from maas_client.local.machine.child_processes import ChildProcess, ProcessPool
+from maas_client.local.resources.errors import ApiError
+from maas_client.local.sessions import checks
+from maas_client.local.state import atomic_folder
+from maas_client.local.state.files import FileStore, new_id, run_reference
+from maas_client.local.state.store import Record, Store
+
+_KIND = "fine_tuning_session"
+_PREFIX = "session_"
+_MAX_LOADED = 4
+"""Sessions with a process; further ones are ``queued``."""
+_MAX_WAITING = 256
+"""Requests of one session that have not been carried out; further ones are refused with 429."""
+_RESULTS_KEPT = 1024
+_WATCH_S = 5.0
+_ACTIVE = ("queued", "running")
+_DEFAULT_ALPHA = 32.0
+
+
+@dataclass(slots=True)
+class _LiveSession:
+    """A session that this server has accepted and that has not ended."""
+
+    scope: str
+    session_id: str
+    spec: dict[str, Any]
+    last_used_at: float
+    limits: checks.BaseLimits
+    queue: asyncio.Queue[tuple[str, dict[str, Any]] | None] = field(default_factory=asyncio.Queue)
+    results: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict)
+    samplers: dict[str, int | None] = field(default_factory=dict)
+    """``seq_id`` by the name of a sampler checkpoint saved in this session, in memory or on disk."""
+    child: ChildProcess | None = None
+    task: asyncio.Task[None] | None = None
+    waiting: int = 0
+    """Requests that have no result yet."""
+
+
+class Sessions:
+    """All sessions of a server, by project."""
+
+    def __init__(
+        self,
+        store: Store,
+        files: FileStore,
+        compute: ProcessPool,
+        config: ServerConfig,
+        base_for: Callable[[str], dict[str, Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._files, self._compute, self._config = store, files, compute, config
+        self._base_for, self._clock = base_for, clock
+        self._live: dict[str, _LiveSession] = {}
+        self._capacity = asyncio.Semaphore(_MAX_LOADED)
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Mark the sessions of an earlier server as failed, and begin to look for expired ones."""
+        for scope, record in await asyncio.to_thread(self._unfinished):
+            await self._set_status(scope, record.key, "failed", "the server was restarted")
+        self._watcher = asyncio.create_task(self._watch())
+
+    def _unfinished(self) -> list[tuple[str, Record]]:
+        return [
+            (record.body["scope"], record)
+            for record in self._store.read.all(_KIND)
+            if record.state in _ACTIVE
+        ]
+
+    async def close(self) -> None:
+        """End all tasks; ``ProcessPool`` ends the processes."""
+        tasks = [self._watcher, *(live.task for live in self._live.values())]
+        for task in filter(None, tasks):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    # -- sessions -----------------------------------------------------------------------------------
+
+    async def create(self, scope: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Create a session and start to load its model. Returns the accepted request."""
+        if self._config.engine != "peft":
+            raise ApiError(
+                501,
+                "NotImplemented",
+                "Interactive training needs torch, and this server simulates training. "
+                "Start it with: maas-client serve --engine peft",
+            )
+        lora = checks.lora_config(body["lora_config"], _DEFAULT_ALPHA)
+        if body.get("ejectable"):
+            raise checks.not_implemented("ejectable", "true")
+        base = await asyncio.to_thread(self._base_for, body["base_model"])
+        limits = checks.BaseLimits.of(Path(base["folder"]), str(base["name"]))
+        checks.check_rank(lora["rank"], limits)
+        resume = self._resume_folder(scope, body.get("from_checkpoint"), base, lora)
+        lora.setdefault("seed", secrets.randbits(31))
+        session_id = _PREFIX + new_id()
+        record = {
+            "scope": scope,
+            "base_model": body["base_model"],
+            "base": base,
+            "lora_config": lora,
+            "user_metadata": body.get("user_metadata"),
+            "training_type": body.get("training_type"),
+            "last_request_time": _utc_now(),
+        }
+        await asyncio.to_thread(self._insert, scope, session_id, record)
+        spec = {
+            "base": base,
+            "lora_config": lora,
+            "device": self._config.device,
+            "threads": self._config.threads,
+            "folder": str(self._folder(session_id)),
+            "fingerprint": _fingerprint(base, lora),
+            "resume": None if resume is None else str(resume),
+        }
+        live = _LiveSession(scope, session_id, spec, self._clock(), limits)
+        self._live[session_id] = live
+        request = self._enqueue(live, "load", spec)
+        live.task = asyncio.create_task(self._run(live))
+        return request
+
+    def _insert(self, scope: str, session_id: str, record: dict[str, Any]) -> None:
+        with self._store.write() as writer:
+            writer.put(_KIND, scope, session_id, record, "queued")
+            writer.add_reference(run_reference(session_id.removeprefix(_PREFIX)), session_id)
+
+    def _resume_folder(
+        self, scope: str, source: dict[str, Any] | None, base: dict[str, Any], lora: dict[str, Any]
+    ) -> Path | None:
+        """Return the folder of the checkpoint to resume from, after comparing its base and adapter."""
+        if source is None:
+            return None
+        session_id, name = source["source_session_id"], source["checkpoint_id"]
+        self.get(scope, session_id)
+        folder: Path = self._folder(session_id) / "training" / name
+        info = _checkpoint_info(folder) if name in self._names(session_id, "training") else None
+        if info is None:
+            raise ApiError(
+                404,
+                "not_found",
+                f"Session {session_id} has no training checkpoint {name[:60]}. Its training checkpoints "
+                f"are listed by GET /fine_tuning/sessions/{session_id}/checkpoints.",
+                target="from_checkpoint.checkpoint_id",
+            )
+        checks.check_resume(info, base, lora)
+        return folder
+
+    def list(self, scope: str, limit: int, offset: int) -> dict[str, Any]:
+        """Return a page of the project's sessions, newest first."""
+        records = self._store.read.newest(_KIND, scope)
+        return {
+            "data": [
+                {
+                    "session_id": record.key,
+                    "base_model": record.body["base_model"],
+                    "status": record.state,
+                    "is_lora": True,
+                    "lora_rank": record.body["lora_config"]["rank"],
+                    "corrupted": False,
+                    "last_request_time": record.body["last_request_time"],
+                }
+                for record in records[offset : offset + limit]
+            ],
+            "cursor": {"offset": offset, "limit": limit, "total_count": len(records)},
+        }
+
+    def get(self, scope: str, session_id: str) -> Record:
+        """Return a session's record. Raises ``ApiError`` (404)."""
+        record = self._store.read.get(_KIND, scope, session_id)
+        if record is None:
+            raise ApiError(404, "not_found", f"Session {session_id[:60]} was not found.")
+        return record
+
+    def describe(self, scope: str, session_id: str) -> dict[str, Any]:
+        """Return a session as the service does."""
+        record = self.get(scope, session_id)
+        return {
+            "session_id": record.key,
+            "type": "training",
+            "status": record.state,
+            "model_data": {
+                "base_model": record.body["base_model"],
+                "lora_config": record.body["lora_config"],
+                "model_name": record.body["base"]["name"],
+            },
+        }
+
+    async def heartbeat(self, scope: str, session_id: str) -> dict[str, Any]:
+        """Keep a session alive."""
+        self._active(scope, session_id)
+        return {"session_id": session_id}
+
+    async def complete(self, scope: str, session_id: str) -> dict[str, Any]:
+        """Carry out the waiting requests, then unload a session. Its checkpoints stay."""
+        live = self._active(scope, session_id)
+        return self._enqueue(live, "complete", {})
+
+    async def delete(self, scope: str, session_id: str) -> None:
+        """End a session and delete its checkpoints."""
+        self.get(scope, session_id)
+        await self._end(session_id, "failed", "it was deleted")
+        await asyncio.to_thread(self._remove, scope, session_id)
+
+    def _remove(self, scope: str, session_id: str) -> None:
+        with self._store.write() as writer:
+            writer.delete(_KIND, scope, session_id)
+            unreferenced = writer.remove_references(session_id)
+        self._files.remove(unreferenced)
+
+    # -- requests -----------------------------------------------------------------------------------
+
+    async def train(
+        self, scope: str, session_id: str, op: str, loss_input: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Accept a forward or forward_backward request."""
+        live = self._active(scope, session_id)
+        return self._enqueue(live, op, checks.loss_request(loss_input, live.limits))
+
+    async def optim_step(self, scope: str, session_id: str, adam: dict[str, Any]) -> dict[str, Any]:
+        """Accept an optimiser step."""
+        return self._enqueue(self._active(scope, session_id), "optim_step", adam)
+
+    async def save_checkpoint(
+        self, scope: str, session_id: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Accept a request to write a training checkpoint."""
+        live, name = self._active(scope, session_id), body["path"]
+        self._check_new(live, name)
+        extra = {
+            "base": live.spec["base"]["name"],
+            "lora_config": live.spec["lora_config"],
+            **{key: body[key] for key in ("step_number", "metrics") if body.get(key) is not None},
+        }
+        return self._enqueue(live, "save_checkpoint", {"checkpoint_id": name, "extra": extra})
+
+    async def save_sampler(
+        self, scope: str, session_id: str, name: str, seq_id: int | None, *, persist: bool
+    ) -> dict[str, Any]:
+        """Accept a request to keep the weights for sampling: in memory, or on disk with ``persist``."""
+        live = self._active(scope, session_id)
+        if persist:
+            self._check_new(live, name)
+        live.samplers[name] = seq_id
+        return self._enqueue(live, "save_sampler", {"checkpoint_id": name, "persist": persist})
+
+    def _check_new(self, live: _LiveSession, name: str) -> None:
+        folder = self._folder(live.session_id)
+        if (folder / "training" / name).exists() or (folder / "sampler" / name).exists():
+            raise ApiError(
+                409,
+                "conflict",
+                f"This session already has a checkpoint {name[:60]}. Choose another name.",
+                target="path",
+            )
+
+    async def sample(
+        self, scope: str, session_id: str, checkpoint_id: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Accept a sample request."""
+        live = self._active(scope, session_id)
+        on_disk = checkpoint_id in self._names(session_id, "sampler")
+        if checkpoint_id not in live.samplers and not on_disk:
+            raise ApiError(
+                404,
+                "not_found",
+                f"This session has no sampler checkpoint {checkpoint_id[:60]}. "
+                "Save the sampler weights first.",
+                target="checkpoint_id",
+            )
+        request = checks.sample_request(body, live.limits)
+        checks.check_sampler(
+            body, live.samplers.get(checkpoint_id), _sampling_session(live.session_id)
+        )
+        return self._enqueue(live, "sample", {**request, "checkpoint_id": checkpoint_id})
+
+    def request(self, scope: str, session_id: str, request_id: str) -> dict[str, Any]:
+        """Return the envelope of a request: pending, completed or failed."""
+        record = self.get(scope, session_id)
+        live = self._live.get(session_id)
+        if live is not None and request_id in live.results:
+            live.last_used_at = self._clock()
+            return live.results[request_id]
+        if live is None or live.task is None or live.task.done():
+            return _failed(_end_code(record), _ended_message(record))
+        raise ApiError(404, "not_found", f"Request {request_id[:60]} was not found.")
+
+    def checkpoints(self, scope: str, session_id: str) -> dict[str, Any]:
+        """Return all checkpoints on disk, oldest first."""
+        self.get(scope, session_id)
+        entries = [
+            {"checkpoint_id": name, "checkpoint_type": kind, "time": _to_text(saved_at)}
+            for kind in ("training", "sampler")
+            for name, saved_at in self._names(session_id, kind).items()
+        ]
+        return {"checkpoints": sorted(entries, key=lambda entry: entry["time"])}
+
+    def checkpoint(self, scope: str, session_id: str, name: str) -> dict[str, Any]:
+        """Return the base and adapter of a checkpoint. Raises ``ApiError`` (404)."""
+        record = self.get(scope, session_id)
+        if not any(name in self._names(session_id, kind) for kind in ("training", "sampler")):
+            raise ApiError(404, "not_found", f"Checkpoint {name[:60]} was not found.")
+        return {
+            "base_model": record.body["base_model"],
+            "is_lora": True,
+            "lora_rank": record.body["lora_config"]["rank"],
+        }
+
+    def _names(self, session_id: str, kind: str) -> dict[str, float]:
+        """Return when each complete checkpoint of a kind was written, by name."""
+        folders = (self._folder(session_id) / kind).glob("[!.]*")
+        complete = ((folder, _complete_folder(folder)) for folder in folders)
+        return {
+            folder.name: (found / atomic_folder.MANIFEST).stat().st_mtime
+            for folder, found in complete
+            if found is not None
+        }
+
+    def _folder(self, session_id: str) -> Path:
+        return self._files.run_folder(session_id.removeprefix(_PREFIX))
+
+    # -- the queue ----------------------------------------------------------------------------------
+
+    def _active(self, scope: str, session_id: str) -> _LiveSession:
+        """Return a session that takes requests. Raises ``ApiError`` for one that has ended."""
+        record = self.get(scope, session_id)
+        self._expire(session_id)
+        live = self._live.get(session_id)
+        if live is None or record.state not in _ACTIVE or live.task is None or live.task.done():
+            record = self.get(scope, session_id)
+            raise ApiError(409, _end_code(record), _ended_message(record))
+        live.last_used_at = self._clock()
+        return live
+
+    def _enqueue(self, live: _LiveSession, op: str, fields: dict[str, Any]) -> dict[str, Any]:
+        if live.waiting >= _MAX_WAITING:
+            raise ApiError(
+                429,
+                "rate_limited",
+                f"{_MAX_WAITING} requests of this session wait. Try again in 1 s.",
+                headers={"Retry-After": "1"},
+            )
+        request_id = f"request_{new_id()}"
+        live.results[request_id] = {"status": "pending"}
+        live.waiting += 1
+        live.queue.put_nowait((request_id, {"op": op, **fields}))
+        accepted = {"request_id": request_id, "session_id": live.session_id}
+        return {**accepted, "status": "pending"}
+
+    async def _run(self, live: _LiveSession) -> None:
+        """Carry out a session's requests in order, until it ends."""
+        status, reason = "failed", "its process ended"
+        try:
+            async with self._capacity:
+                live.child = await self._compute.start_session()
+                await self._set_status(live.scope, live.session_id, "running", None)
+                while (entry := await live.queue.get()) is not None:
+                    request_id, message = entry
+                    if message["op"] == "complete":
+                        status, reason = "succeeded", "it was completed"
+                        self._finish(live, request_id, {"status": "completed", "result": {}})
+                        break
+                    if not await self._carry_out(live, request_id, message):
+                        break
+        except asyncio.CancelledError:
+            status = ""
+            raise
+        finally:
+            if live.child is not None:
+                await live.child.stop(0.0 if status != "succeeded" else 1.0)
+            if status:
+                await self._set_status(live.scope, live.session_id, status, reason)
+                record = self._store.read.get(_KIND, live.scope, live.session_id)
+                if record is not None:
+                    self._fail_pending(live, record)
+
+    async def _carry_out(
+        self, live: _LiveSession, request_id: str, message: dict[str, Any]
+    ) -> bool:
+        """Send a request to the process and store its result; return False if the session has ended."""
+        assert live.child is not None
+        await live.child.send({"id": request_id, **message})
+        event = await live.child.read_event()
+        if event is None:
+            reason = await live.child.wait() or "exit code 0"
+            self._finish(
+                live,
+                request_id,
+                _failed("worker_crashed", f"The session's process ended: {reason}."),
+            )
+            return False
+        op = message["op"]
+        if error := event.get("error"):
+            self._finish(live, request_id, _failed(error["code"], error["message"]))
+            return bool(op != "load")
+        result = _to_result(live.session_id, message, event["result"])
+        self._finish(live, request_id, {"status": "completed", "result": result})
+        return True
+
+    def _finish(self, live: _LiveSession, request_id: str, envelope: dict[str, Any]) -> None:
+        live.results[request_id] = envelope
+        live.results.move_to_end(request_id)
+        live.waiting -= 1
+        live.last_used_at = self._clock()
+        finished = [k for k, v in live.results.items() if v["status"] != "pending"]
+        for old in finished[:-_RESULTS_KEPT]:
+            del live.results[old]
+
+    def _fail_pending(self, live: _LiveSession, record: Record) -> None:
+        for request_id, envelope in list(live.results.items()):
+            if envelope["status"] == "pending":
+                self._finish(live, request_id, _failed(_end_code(record), _ended_message(record)))
+
+    # -- the end of sessions ------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(min(_WATCH_S, self._config.session_idle_s / 4))
+            for session_id in list(self._live):
+                self._expire(session_id)
+
+    def _expire(self, session_id: str) -> None:
+        """End a session that has heard nothing for too long and has no work."""
+        live = self._live.get(session_id)
+        if live is None or live.waiting or live.task is None or live.task.done():
+            return
+        if self._clock() - live.last_used_at >= self._config.session_idle_s:
+            reason = f"it had no request and no heartbeat for {self._config.session_idle_s:g} s"
+            self._mark(live.scope, session_id, "failed", f"expired: {reason}")
+            live.task.cancel()
+
+    async def _end(self, session_id: str, status: str, reason: str) -> None:
+        live = self._live.pop(session_id, None)
+        if live is None or live.task is None or live.task.done():
+            return
+        live.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await live.task
+        await self._set_status(live.scope, session_id, status, reason)
+
+    async def _set_status(
+        self, scope: str, session_id: str, status: str, reason: str | None
+    ) -> None:
+        await asyncio.to_thread(self._mark, scope, session_id, status, reason)
+
+    def _mark(self, scope: str, session_id: str, status: str, reason: str | None) -> None:
+        with self._store.write() as writer:
+            record = writer.get(_KIND, scope, session_id)
+            if record is None or record.state not in _ACTIVE:
+                return
+            body = {**record.body, "reason": reason, "last_request_time": _utc_now()}
+            writer.put(_KIND, scope, session_id, body, status)
+
+
+def _to_result(session_id: str, message: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of a request as the service does."""
+    op = message["op"]
+    if op in ("forward", "forward_backward"):
+        tensors = [{"data": values} for values in result["logprobs"]]
+        body = {
+            "type": "forward_backward",
+            "loss_fn_output_type": "ArrayRecord",
+            "loss_fn_outputs": [{"logprobs": tensor} for tensor in tensors],
+            "per_datum_logprobs": tensors,
+            "metrics": result["metrics"],
+        }
+        return body if op == "forward" else {**body, "total_loss": result["total_loss"]}
+    if op == "save_checkpoint":
+        name = message["checkpoint_id"]
+        return {"type": op, "checkpoint_id": name, "path": f"{session_id}/{name}"}
+    if op == "save_sampler":
+        return {
+            "type": "save_sampler_weights",
+            "checkpoint_id": message["checkpoint_id"],
+            "sampling_session_id": _sampling_session(session_id),
+        }
+    return {} if op == "load" else {"type": op, **result}
+
+
+def _sampling_session(session_id: str) -> str:
+    return f"sampling_{session_id}"
+
+
+def _failed(code: str, message: str) -> dict[str, Any]:
+    return {"status": "failed", "error": message, "error_code": code}
+
+
+def _end_code(record: Record) -> str:
+    is_expired = str(record.body.get("reason") or "").startswith("expired")
+    if is_expired:
+        return "session_expired"
+    return "session_completed" if record.state == "succeeded" else "engine_dead"
+
+
+def _ended_message(record: Record) -> str:
+    reason = record.body.get("reason") or "its process ended"
+    return (
+        f"Session {record.key} has ended ({reason}). "
+        "Create a session with from_checkpoint to continue from its last training checkpoint."
+    )
+
+
+def _fingerprint(base: dict[str, Any], lora: dict[str, Any]) -> str:
+    return f"session {base['name']} {lora['rank']} {float(lora['alpha']):g}"
+
+
+def _complete_folder(folder: Path) -> Path | None:
+    """Return the folder with a checkpoint's files and manifest, if it is complete."""
+    candidates = (folder, *folder.glob("step-*"))
+    return next((f for f in candidates if atomic_folder.is_complete(f, hashes=False)), None)
+
+
+def _checkpoint_info(folder: Path) -> dict[str, Any] | None:
+    """Return what was stored with a training checkpoint; None if there is none."""
+    found = _complete_folder(folder)
+    if found is None:
+        return None
+    info: dict[str, Any] = json.loads((found / "facts.json").read_bytes())["notes"]
+    return info
+
+
+def _utc_now() -> str:
+    return _to_text(time.time())
+
+
+def _to_text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
