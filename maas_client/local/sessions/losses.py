@@ -9,7 +9,7 @@ q the probability with which it was sampled, A its advantage and r = p / q:
     cispo                -clip(r, low, high) A log p, with no gradient through the clipped ratio
     sapo                 -4 / tau sigmoid(tau (r - 1)) A, with tau_pos where A > 0, else tau_neg
 
-docs/azure-http.md section 8 says which of these the service documents.
+docs/azure-http.md section 4.7 says which of these the service documents.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ _MAX_LOADED = 4
 _MAX_WAITING = 256
 """Requests of one session that have not been carried out; further ones are refused with 429."""
 _RESULTS_KEPT = 1024
+_LONG_POLL_S = 2.0
+"""How long a poll waits for its result; the SDK would look again after a second, and then ever more rarely."""
 _WATCH_S = 5.0
 _ACTIVE = ("queued", "running")
 _DEFAULT_ALPHA = 32.0
@@ -52,6 +54,8 @@ class _LiveSession:
     results: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict)
     samplers: dict[str, int | None] = field(default_factory=dict)
     """``seq_id`` by the name of a sampler checkpoint saved in this session, in memory or on disk."""
+    finished: dict[str, asyncio.Event] = field(default_factory=dict)
+    """Set when a request gets its result."""
     child: ChildProcess | None = None
     task: asyncio.Task[None] | None = None
     waiting: int = 0
@@ -296,10 +300,15 @@ class Sessions:
         )
         return self._enqueue(live, "sample", {**request, "checkpoint_id": checkpoint_id})
 
-    def request(self, scope: str, session_id: str, request_id: str) -> dict[str, Any]:
-        """Return the envelope of a request: pending, completed or failed."""
-        record = self.get(scope, session_id)
+    async def request(self, scope: str, session_id: str, request_id: str) -> dict[str, Any]:
+        """Return the envelope of a request: pending, completed or failed. Waits some time for the result."""
+        self.get(scope, session_id)
         live = self._live.get(session_id)
+        if live is not None and request_id in live.finished:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LONG_POLL_S):
+                    await live.finished[request_id].wait()
+        record = self.get(scope, session_id)
         if live is not None and request_id in live.results:
             live.last_used_at = self._clock()
             return live.results[request_id]
@@ -364,6 +373,7 @@ class Sessions:
             )
         request_id = f"request_{new_id()}"
         live.results[request_id] = {"status": "pending"}
+        live.finished[request_id] = asyncio.Event()
         live.waiting += 1
         live.queue.put_nowait((request_id, {"op": op, **fields}))
         accepted = {"request_id": request_id, "session_id": live.session_id}
@@ -422,6 +432,8 @@ class Sessions:
     def _finish(self, live: _LiveSession, request_id: str, envelope: dict[str, Any]) -> None:
         live.results[request_id] = envelope
         live.results.move_to_end(request_id)
+        if event := live.finished.pop(request_id, None):
+            event.set()
         live.waiting -= 1
         live.last_used_at = self._clock()
         finished = [k for k, v in live.results.items() if v["status"] != "pending"]

@@ -1,4 +1,4 @@
-"""Interactive training in a Foundry project (docs/azure-http.md section 8)."""
+"""Interactive training in a Foundry project (docs/azure-http.md section 4.7)."""
 
 from __future__ import annotations
 
@@ -169,10 +169,10 @@ async def sample(sessions: Sessions, project: str, context: RequestContext) -> A
 
 
 @_preview
-def get_request(sessions: Sessions, project: str, context: RequestContext) -> Any:
+async def get_request(sessions: Sessions, project: str, context: RequestContext) -> Any:
     """GET the state of a request, with its result once it is completed."""
     session, request = context.path_params["session"], context.path_params["request"]
-    return sessions.request(project, session, request)
+    return await sessions.request(project, session, request)
 
 
 HANDLERS: dict[Operation[Any], Handler] = {
