@@ -9,8 +9,9 @@ from itertools import accumulate
 from typing import Any
 
 from maas_client.dataset.codes import Severity
+from maas_client.dataset.formats.fields import KeyCounts, KeyNote
 from maas_client.dataset.formats.preferences import ANSWER_KEYS
-from maas_client.dataset.issues import Issue, quote_if_safe
+from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.lines import Block, Line, make_line
 from maas_client.dataset.report import ProblemCollector, json_problem, line_problem, row_problems
 from maas_client.dataset.rules.chat import LineResult, LineValidator
@@ -22,8 +23,6 @@ from maas_client.dataset.scanners import message_texts
 
 Row = dict[str, Any]
 _USED_KEYS = {"messages", "tools", "parallel_tool_calls", "input", *ANSWER_KEYS}
-_MAX_IGNORED_KEYS = 20
-"""Ignored keys that are named in the report."""
 
 
 @dataclass(slots=True)
@@ -52,8 +51,8 @@ class BlockValidator:
     ) -> None:
         self.collector = collector
         self.service_rules = service_rules
-        self.ignored_keys: set[str] = set()
-        """Keys of valid rows that no target uses; only names that are safe to print."""
+        self.ignored_keys = KeyCounts()
+        """Keys of valid rows that no target uses."""
         self.features = RowFeatures()
         self.fast_path = FastPath(context, self.features)
         self.line_validator = LineValidator(context, self.features)
@@ -96,9 +95,9 @@ class BlockValidator:
         return valid
 
     def _note_ignored_keys(self, row: Row) -> None:
-        if len(row) > 1 and len(self.ignored_keys) < _MAX_IGNORED_KEYS:
-            keys = row.keys() - _USED_KEYS
-            self.ignored_keys.update(quote_if_safe(key) or "(others)" for key in keys)
+        if len(row) > 1:
+            for key in row.keys() - _USED_KEYS:
+                self.ignored_keys.add(KeyNote(key))
 
     def _count(self, line: Line, result: LineResult, *, dropped: bool) -> None:
         if result.is_blank:

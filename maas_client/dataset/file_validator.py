@@ -23,6 +23,7 @@ from maas_client.dataset.block_validator import BlockValidator
 from maas_client.dataset.codes import resolve_codes
 from maas_client.dataset.content_scan import ContentScan, make_scanners
 from maas_client.dataset.cost import TokenRange, billed_tokens
+from maas_client.dataset.formats.fields import HIDDEN_KEY
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.file_type import HEAD_BYTES, detect_wrong_format
 from maas_client.dataset.parsing.lines import BOM, LineIndex, read_blocks
@@ -38,6 +39,8 @@ from maas_client.types.report import FileReport, ValidationReport
 ProgressCallback = Callable[[int, int], None]
 """Called with the bytes read and the bytes of the file."""
 _PROGRESS_INTERVAL_S = 0.2
+_MAX_IGNORED_KEYS = 20
+"""Ignored keys that are named in the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +277,12 @@ class FileValidator:
         for issue in self.service_rules.finish(size=self.size, examples=self.examples):
             self._add_file_issue(issue)
         self.stats["service"] = self.service_rules.stats(size=self.size, examples=self.examples)
-        if self.block_validator.ignored_keys:
-            keys = ", ".join(sorted(self.block_validator.ignored_keys))
-            self.notes.append(f"keys beside messages and tools are ignored: {keys}")
+        ignored = self.block_validator.ignored_keys.described(self.examples)
+        keys = sorted({key for key, _, _ in ignored}, key=lambda key: (key == HIDDEN_KEY, key))
+        if keys:
+            shown = [key if key == HIDDEN_KEY else f"'{key}'" for key in keys[:_MAX_IGNORED_KEYS]]
+            listed = ", ".join(shown)
+            self.notes.append(f"keys beside messages and tools are ignored: {listed}")
 
     def _add_file_issue(self, issue: Issue) -> None:
         severity = self.collector.count(issue.code)

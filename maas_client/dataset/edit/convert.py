@@ -42,10 +42,16 @@ from maas_client.dataset.formats import (
     convert_row,
     detect_any_format,
 )
-from maas_client.dataset.formats.fields import HIDDEN_KEY, UnknownKeyNote, describe_key, is_empty
+from maas_client.dataset.formats.fields import (
+    HIDDEN_KEY,
+    KeyCounts,
+    KeyNote,
+    Note,
+    describe_key,
+    is_empty,
+)
 from maas_client.dataset.formats.messages import parse_json_text
 from maas_client.dataset.formats.preferences import ANSWER_KEYS, preference_row
-from maas_client.dataset.issues import is_format_word
 from maas_client.dataset.parsing.file_type import (
     SEPARATOR_NAMES,
     detect_wrong_format,
@@ -61,7 +67,6 @@ from maas_client.errors import ConfigError, DatasetError
 
 MAX_LISTED = 1000
 """Rejected rows, and unknown keys, that a result lists at most."""
-_MIN_COLUMN_ROWS = 3
 csv.field_size_limit(1 << 26)
 
 
@@ -79,8 +84,12 @@ class ConversionResult:
     """Number of converted rows by format."""
     omitted: Counter[str] = field(default_factory=Counter)
     """How often a part of a row was omitted, by description."""
-    unknown_keys: Counter[str] = field(default_factory=Counter, repr=False)
-    """How often a key was omitted that is no word of a format, until the file was read."""
+    omitted_keys: KeyCounts = field(default_factory=KeyCounts, repr=False)
+    """The keys that were omitted, until the file was read."""
+    unknown_keys: KeyCounts = field(default_factory=KeyCounts, repr=False)
+    """The keys of rows in no known format, until the file was read."""
+    unknown_rows: list[tuple[int, list[str]]] = field(default_factory=list, repr=False)
+    """The first rows in no known format, with their keys, until the file was read."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Number of rows that could not be converted, by reason."""
     unwanted: int = 0
@@ -101,21 +110,31 @@ class ConversionResult:
         if len(self.rejected_rows) < MAX_LISTED:
             self.rejected_rows.append((number, reason))
 
-    def omit(self, note: str) -> None:
-        """Count a part of a row that is not converted."""
-        if not isinstance(note, UnknownKeyNote):
-            self.omitted[note] += 1
-        elif note in self.unknown_keys or len(self.unknown_keys) < MAX_LISTED:
-            self.unknown_keys[note] += 1
+    def reject_unknown(self, number: int, keys: list[str]) -> None:
+        """Count a row that is in no known format."""
+        for key in keys:
+            self.unknown_keys.add(KeyNote(key))
+        if len(self.unknown_rows) < MAX_LISTED:
+            self.unknown_rows.append((number, keys))
         else:
-            self.omitted[f"key {HIDDEN_KEY}"] += 1
+            self.reject(number, "unknown keys")
 
-    def name_columns(self) -> None:
-        """Name the unknown keys that most rows have: they are columns, and no text of a row."""
-        for note, count in self.unknown_keys.items():
-            is_column = count >= _MIN_COLUMN_ROWS and 2 * count >= self.rows
-            self.omitted[str(note) if is_column else f"key {HIDDEN_KEY}"] += count
-        self.unknown_keys.clear()
+    def omit(self, note: Note) -> None:
+        """Count a part of a row that is not converted."""
+        if isinstance(note, KeyNote):
+            self.omitted_keys.add(note)
+        else:
+            self.omitted[note] += 1
+
+    def name_keys(self) -> None:
+        """Describe the keys that were omitted or are unknown, after the file was read."""
+        for key, place, count in self.omitted_keys.described(self.rows):
+            self.omitted[f"key {key} of {place}" if place else f"key {key}"] += count
+        count = len(self.unknown_rows)
+        for number, keys in self.unknown_rows:
+            names = [self.unknown_keys.describe(KeyNote(key), count) for key in keys]
+            self.reject(number, f"unknown keys: {_list_names(names)}")
+        self.rejected_rows.sort()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result, ready for JSON."""
@@ -195,7 +214,7 @@ def convert(
             if line is not None:
                 file.write(line + b"\n")
                 result.rows += 1
-        result.name_columns()
+        result.name_keys()
         if data.is_copy:
             result.file_format = f"{result.file_format} ({data.format})"
         _raise_if_rejected(result, skip_invalid=skip_invalid)
@@ -232,7 +251,7 @@ def _convert_row(
     row = rename_keys(row, options.columns)
     row_format = options.row_format or detect_any_format(row)
     if row_format is None:
-        result.reject(number, f"unknown keys: {_list_keys(row)}")
+        result.reject_unknown(number, list(row))
         return None
     try:
         converted, notes = _convert_values(row_format, row, options)
@@ -250,7 +269,7 @@ def _convert_row(
     return data
 
 
-def _convert_values(row_format: RowFormat, row: Row, options: _Options) -> tuple[Row, list[str]]:
+def _convert_values(row_format: RowFormat, row: Row, options: _Options) -> tuple[Row, list[Note]]:
     """Return the chat row or preference row of a row, and descriptions of what was left out."""
     if options.to == "chat":
         chat, notes = convert_row(row_format, row, options.ignored)
@@ -315,10 +334,10 @@ _SHOWN = frozenset(("messages", "role", "content", "weight", "tools", "tool_call
 """Keys that a message shows as part of a place; others may be text of the row."""
 
 
-def _list_keys(row: Row) -> str:
-    """Return the names of a row's first keys that cannot be text of the row."""
-    names = sorted(key for key in row if is_format_word(key))[:6]
-    hidden = len(row) - len(names)
+def _list_names(keys: Sequence[str]) -> str:
+    """Return the first of some keys, and how many are not shown."""
+    names = sorted(key for key in keys if key != HIDDEN_KEY)[:6]
+    hidden = len(keys) - len(names)
     hidden_note = f"{hidden} not shown" if hidden else ""
     return " and ".join(part for part in (", ".join(names), hidden_note) if part)
 

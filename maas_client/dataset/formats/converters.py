@@ -12,6 +12,7 @@ from typing import Any
 from maas_client.dataset.formats.fields import (
     ConversionError,
     Fields,
+    KeyNote,
     Row,
     describe_key,
     is_empty,
@@ -426,7 +427,7 @@ def _build_gemini_messages(contents: list[Any], fields: Fields) -> list[Row]:
                 if not members.is_ignored(name):
                     shown = describe_key(key)
                     raise ConversionError(f"the key {shown} of a part cannot be converted")
-                fields.notes.append(f"key {describe_key(key)} of a part")
+                fields.notes.append(KeyNote(key, "a part"))
         for result in results:
             builder.add_result_of(result.get("name"), result.get("response"))
         text = texts[0]["text"] if len(texts) == 1 else texts
@@ -484,7 +485,7 @@ def _convert_blocks(message: Row, fields: Fields) -> list[Row]:
         kind = block.get("type") if isinstance(block, dict) else None
         if isinstance(kind, str) and kind in _BLOCK_KEYS:
             fields.notes += [
-                f"key {describe_key(key)} of a content block"
+                KeyNote(key, "a content block")
                 for key in block
                 if key not in _BLOCK_KEYS[kind] and not is_empty(block[key])
             ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from maas_client.dataset.issues import is_format_word, quote_if_safe
 
@@ -61,7 +62,7 @@ class Fields:
 
     def __init__(self, row: Row, ignored: Iterable[str] = ()) -> None:
         self.row = row
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
         """What was left out of the conversion on purpose, in words."""
         self._ignored = {normalize_key(key) for key in ignored}
         self._keys: dict[str, str] = {}
@@ -138,21 +139,49 @@ def describe_key(key: str) -> str:
     return key.strip() if is_known or is_format_word(key) else HIDDEN_KEY
 
 
-class UnknownKeyNote(str):
-    """The note on a key of a row that is no word of a format: a column's name, or text of the row.
+class KeyNote(NamedTuple):
+    """A key that is not converted; ``KeyCounts`` decides how it is described."""
 
-    Only the whole file shows which (see ``convert``).
+    key: str
+    place: str = ""
+    """The object that has the key, if it is not the row."""
+
+
+Note = str | KeyNote
+"""What was left out of a row."""
+
+
+class KeyCounts:
+    """Counts in how many rows a key is, and names the keys that cannot be text of a row.
+
+    These are words of data formats, and the keys that most rows have: they are columns.
     """
 
+    def __init__(self) -> None:
+        self._rows: Counter[KeyNote] = Counter()
 
-def describe_unread_key(key: str) -> str:
-    """Return the note on a key of a row that is not converted."""
-    described = describe_key(key)
-    if described == HIDDEN_KEY and _COLUMN_NAME.fullmatch(key):
-        return UnknownKeyNote(f"key {key}")
-    return f"key {described}"
+    def add(self, note: KeyNote) -> None:
+        """Count a row with a key."""
+        if note not in self._rows:
+            can_be_named = describe_key(note.key) != HIDDEN_KEY or _COLUMN_NAME.fullmatch(note.key)
+            if not can_be_named or len(self._rows) >= _MAX_COUNTED_KEYS:
+                note = KeyNote(HIDDEN_KEY, note.place)
+        self._rows[note] += 1
+
+    def describe(self, note: KeyNote, rows: int) -> str:
+        """Return a key of a file with so many rows, or a description if it may be text of a row."""
+        count = self._rows[note]
+        is_column = count >= _MIN_COLUMN_ROWS and 2 * count >= rows
+        return note.key if is_column else describe_key(note.key)
+
+    def described(self, rows: int) -> Iterator[tuple[str, str, int]]:
+        """Yield the description, the place and the number of rows of all counted keys."""
+        for note, count in self._rows.items():
+            yield self.describe(note, rows), note.place, count
 
 
+_MIN_COLUMN_ROWS = 3
+_MAX_COUNTED_KEYS = 1000
 _COLUMN_NAME = re.compile(r"(?=.{1,32}\Z)[A-Za-z][A-Za-z0-9]*(?:[_.-][A-Za-z0-9]+)*")
 
 

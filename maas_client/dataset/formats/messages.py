@@ -12,8 +12,8 @@ from maas_client.dataset.formats.fields import (
     MEDIA_NAMES,
     ConversionError,
     Fields,
+    KeyNote,
     Row,
-    describe_key,
     describe_word,
     is_empty,
     to_text,
@@ -163,7 +163,7 @@ class MessageBuilder:
             has_meaning = name in MEDIA_NAMES or name in MEANINGFUL_NAMES
             if has_meaning and not self.fields.is_ignored(name):
                 raise ConversionError(f"the key {key} of a turn cannot be converted")
-            self.fields.notes.append(f"key {describe_key(key)} of a turn")
+            self.fields.notes.append(KeyNote(key, "a turn"))
 
     def _add_answer(self, value: Any, members: Fields, weight: int | None) -> None:
         calls = members.get("tool_calls", "function_call")

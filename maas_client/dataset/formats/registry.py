@@ -16,10 +16,11 @@ from maas_client.dataset.formats.fields import (
     MEDIA_NAMES,
     ConversionError,
     Fields,
+    KeyNote,
+    Note,
     Row,
     UnwantedAnswerError,
     describe_key,
-    describe_unread_key,
     is_empty,
     normalize_key,
 )
@@ -251,7 +252,7 @@ def detect_any_format(row: Row) -> RowFormat | None:
 
 def convert_row(
     row_format: RowFormat, row: Row, ignored: Iterable[str] = ()
-) -> tuple[Row, list[str]]:
+) -> tuple[Row, list[Note]]:
     """Return a row as a chat row, and descriptions of what was left out of it.
 
     Raises:
@@ -279,7 +280,7 @@ _ANSWER_NAMES = (
 
 def convert_pair(
     row_format: RowFormat, row: Row, ignored: Iterable[str] = ()
-) -> tuple[Row, Row, list[str]]:
+) -> tuple[Row, Row, list[Note]]:
     """Return a preference as the chat with each of its answers, and descriptions of what was left out.
 
     Raises:
@@ -300,7 +301,7 @@ def convert_pair(
     other, _ = convert_row(row_format, swapped, ignored)
     notes = [note for note in notes if note != converters.UNCHOSEN_NOTE]
     notes += [
-        f"key {describe_key(key)}"
+        KeyNote(key)
         for name, key in keys.items()
         if name in map(normalize_key, converters.SCORE_NAMES)
     ]
@@ -348,7 +349,7 @@ def _check_row_weight(fields: Fields) -> None:
             fields.mark_read(name)
 
 
-def _check_unread(fields: Fields, chat: Row) -> Iterator[str]:
+def _check_unread(fields: Fields, chat: Row) -> Iterator[Note]:
     """Yield a description of each member that is not in the chat row. Raises for one with meaning."""
     contents = [m["content"] for m in chat["messages"] if isinstance(m.get("content"), str)]
     for name, key in fields.unread():
@@ -356,7 +357,7 @@ def _check_unread(fields: Fields, chat: Row) -> Iterator[str]:
         has_meaning = name in MEANINGFUL_NAMES or name in MEDIA_NAMES or OPTION_NAME.fullmatch(name)
         if has_meaning and not fields.is_ignored(name) and not _is_repeated(value, contents):
             raise ConversionError(f"the key {describe_key(key)} cannot be converted")
-        yield describe_unread_key(key)
+        yield KeyNote(key)
 
 
 def _is_repeated(value: Any, contents: list[str]) -> bool:

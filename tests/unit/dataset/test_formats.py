@@ -641,3 +641,19 @@ def test_shared_case_has_its_errors(file: str) -> None:
 
 def test_codes_of_formats_are_distinct() -> None:
     assert len({row_format.code for row_format in FORMATS}) == len(FORMATS)
+
+
+def test_keys_that_most_rows_have_are_named_wherever_they_are(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    turns = [
+        {"conversations": [{**TURNS[0], "mood_x": n}, {**TURNS[1], f"doe{n}": 1}]} for n in range(4)
+    ]
+    assert convert(turns, out).omitted == {
+        "key mood_x of a turn": 4,
+        "key (not shown) of a turn": 4,
+    }
+    chats = [{"messages": CHAT, "ward_id": n, f"doe{n}": 1} for n in range(4)]
+    notes = validate(chats, target="local").files[0].stats["notes"]
+    assert notes == ["keys beside messages and tools are ignored: 'ward_id', (not shown)"]
+    with pytest.raises(DatasetError, match=r"unknown keys: ward_id and 1 not shown\)"):
+        convert([{"ward_id": n, f"doe{n}": 1} for n in range(4)], out)
