@@ -387,7 +387,7 @@ class Control:
         name = name or f"job-{new_id()[:12]}"
         blob = f"LocalUpload/{new_id()}/train.jsonl"
         with self._services.blobs.draft() as draft:
-            draft.write(_to_lines(rows))
+            draft.write(training_lines(rows))
             self._services.blobs.put(
                 _WORKSPACE.container, blob, draft, BlobProperties(), Conditions()
             )
@@ -418,7 +418,7 @@ class Control:
             self._services.store, self._services.files, durable=self._services.config.durable
         )
         with files.draft() as draft:
-            draft.write(_to_lines(rows))
+            draft.write(training_lines(rows))
             file = files.add(draft, "train.jsonl")
         facts = find_model_facts(model)
         kinds = facts.training_types if facts else ()
@@ -558,7 +558,8 @@ def _foundry_deployment(model: str) -> dict[str, Any]:
     }
 
 
-def _to_lines(rows: Any) -> bytes:
+def training_lines(rows: Any = None) -> bytes:
+    """Return a training file with these rows; None: twelve short chats."""
     if rows is not None and (
         isinstance(rows, str) or not all(isinstance(r, Mapping) for r in rows)
     ):
