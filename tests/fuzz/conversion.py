@@ -76,6 +76,11 @@ _EXTRA_ROWS: tuple[Any, ...] = (
     {"custom_id": "1", "body": {"messages": [_USER, _ANSWER], "tools": [{"type": "function", "function": _TOOL}], "tool_choice": "auto"}},
     {"data": [{"prompt": SECRET_TEXT, "completion": SECRET_TEXT}], "version": 1},
     [_USER, _ANSWER],
+    {"system": f"SYSTEM: {SECRET_TEXT} functions -\n{json.dumps(_TOOL)}", "chat": f"USER: {SECRET_TEXT}\n\n\n"
+     f"ASSISTANT: <functioncall> {{\"name\": \"tide\", \"arguments\": '{{}}'}} <|endoftext|>\n\n\n"
+     f"FUNCTION RESPONSE: {SECRET_TEXT}\n\n\nASSISTANT: {SECRET_TEXT} <|endoftext|>"},
+    {"row_idx": 0, "row": {"messages": [_USER, _ANSWER]}, "truncated_cells": []},
+    {"features": [{"name": SECRET_TEXT}], "rows": [{"row_idx": 0, "row": {"prompt": SECRET_TEXT}}]},
     {SECRET_TEXT: SECRET_TEXT},
 )  # fmt: skip
 _BASES = [json.loads(f.example) for f in FORMAT_BY_NAME.values()] + list(_EXTRA_ROWS)
