@@ -17,12 +17,15 @@ Public names:
 
     validate                    check training files, without network
     Client, AsyncClient         .azureml(), .foundry(), .local(), .from_env();
-                                .datasets .jobs .models .deployments .chat .fine_tune() .evaluate()
+                                .datasets .jobs .models .deployments .chat .sessions
+                                .fine_tune() .evaluate()
     Hyperparameters             what a job takes
     Dataset, Job, JobEvent, JobError, Checkpoint, Model, Deployment, Keys, FineTuneResult,
     ChatCompletion, ChatChunk, Message, ToolCall, Usage, Evaluation,
-    ValidationReport, FileReport, Problem
+    ValidationReport, FileReport, Problem,
+    Session, SessionCheckpoint, LossResult, StepResult, SampleResult, SampledSequence
                                 what the client returns
+    TrainingExample             what client.sessions trains on
     Places                      where an exported job reads and writes
     StrPath, Lifetime, Method, ProgressCallback, Messages
                                 types of parameters
@@ -79,11 +82,18 @@ if TYPE_CHECKING:
     from maas_client.types import JobError as JobError
     from maas_client.types import JobEvent as JobEvent
     from maas_client.types import Keys as Keys
+    from maas_client.types import LossResult as LossResult
     from maas_client.types import Message as Message
     from maas_client.types import Method as Method
     from maas_client.types import Model as Model
     from maas_client.types import Problem as Problem
+    from maas_client.types import SampledSequence as SampledSequence
+    from maas_client.types import SampleResult as SampleResult
+    from maas_client.types import Session as Session
+    from maas_client.types import SessionCheckpoint as SessionCheckpoint
+    from maas_client.types import StepResult as StepResult
     from maas_client.types import ToolCall as ToolCall
+    from maas_client.types import TrainingExample as TrainingExample
     from maas_client.types import Usage as Usage
     from maas_client.types import ValidationReport as ValidationReport
 
@@ -111,6 +121,7 @@ __all__ = [
     "JobTimeoutError",
     "Keys",
     "Lifetime",
+    "LossResult",
     "MaasError",
     "Message",
     "Messages",
@@ -124,10 +135,16 @@ __all__ = [
     "Problem",
     "ProgressCallback",
     "RateLimitError",
+    "SampleResult",
+    "SampledSequence",
     "ServiceError",
+    "Session",
+    "SessionCheckpoint",
     "StatusError",
+    "StepResult",
     "StrPath",
     "ToolCall",
+    "TrainingExample",
     "TransportError",
     "UnsupportedError",
     "Usage",
@@ -156,8 +173,9 @@ if not TYPE_CHECKING:
             "flows.identifiers": "StrPath",
             "platforms": "Places",
             "types": "ChatChunk ChatCompletion Checkpoint Dataset Deployment Evaluation FileReport "
-            "FineTuneResult Hyperparameters Job JobError JobEvent Keys Message Method Model "
-            "Problem ToolCall Usage ValidationReport",
+            "FineTuneResult Hyperparameters Job JobError JobEvent Keys LossResult Message Method Model "
+            "Problem SampleResult SampledSequence Session SessionCheckpoint StepResult ToolCall "
+            "TrainingExample Usage ValidationReport",
         }.items()
         for name in names.split()
     }

@@ -16,6 +16,7 @@ from types import FunctionType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 
 from maas_client import _connect
+from maas_client._keep_alive import AsyncKeepAlive, KeepAlive
 from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport, run_sync
 from maas_client.flows import (
     chat,
@@ -25,11 +26,13 @@ from maas_client.flows import (
     job_events,
     jobs,
     models,
+    session_training,
+    sessions,
 )
 from maas_client.flows._io import IO
 from maas_client.flows.export import export as export_job
 from maas_client.flows.fine_tune import fine_tune as fine_tune_flow
-from maas_client.types import Deployment, FineTuneResult
+from maas_client.types import Deployment, FineTuneResult, Session
 
 __all__ = [
     "AsyncChat",
@@ -38,12 +41,14 @@ __all__ = [
     "AsyncDeployments",
     "AsyncJobs",
     "AsyncModels",
+    "AsyncSessions",
     "Chat",
     "Client",
     "Datasets",
     "Deployments",
     "Jobs",
     "Models",
+    "Sessions",
 ]
 
 P = ParamSpec("P")
@@ -172,6 +177,20 @@ def _bind_delete(resource: Deployments | AsyncDeployments, deployment: Deploymen
     return deployment
 
 
+def _bind_session(resource: Sessions | AsyncSessions, session: Session) -> Session:
+    """Let a ``with`` block keep the session alive, and complete it at its end."""
+    if isinstance(resource, Sessions):
+        session._keep_alive = KeepAlive(
+            session.id, lambda: resource.heartbeat(session), lambda: resource.complete(session)
+        )
+    else:
+        session._keep_alive = AsyncKeepAlive(
+            session.id, lambda: resource.heartbeat(session), lambda: resource.complete(session)
+        )
+        session._is_async = True
+    return session
+
+
 def _bind_result(client: Client | AsyncClient, result: FineTuneResult) -> FineTuneResult:
     if result.deployment is not None:
         _bind_delete(client.deployments, result.deployment)
@@ -232,6 +251,25 @@ class Chat(Resource):
     stream = sync_iterator(chat.stream)
 
 
+class Sessions(Resource):
+    """Models that are trained step by step: ``client.sessions``."""
+
+    create = sync_method(sessions.create, _bind_session)
+    load = sync_method(sessions.load, _bind_session)
+    get = sync_method(sessions.get, _bind_session)
+    list = sync_iterator(sessions.list_all, _bind_session)
+    delete = sync_method(sessions.delete)
+    heartbeat = sync_method(sessions.heartbeat)
+    complete = sync_method(sessions.complete)
+    forward = sync_method(session_training.forward)
+    forward_backward = sync_method(session_training.forward_backward)
+    optim_step = sync_method(session_training.optim_step)
+    sample = sync_method(session_training.sample)
+    save = sync_method(sessions.save)
+    checkpoints = sync_iterator(sessions.checkpoints)
+    get_checkpoint = sync_method(sessions.get_checkpoint)
+
+
 class AsyncDatasets(Resource):
     """Training and validation files that the backend stores: ``client.datasets``."""
 
@@ -286,6 +324,25 @@ class AsyncChat(Resource):
     stream = async_iterator(chat.stream)
 
 
+class AsyncSessions(Resource):
+    """Models that are trained step by step: ``client.sessions``."""
+
+    create = async_method(sessions.create, _bind_session)
+    load = async_method(sessions.load, _bind_session)
+    get = async_method(sessions.get, _bind_session)
+    list = async_iterator(sessions.list_all, _bind_session)
+    delete = async_method(sessions.delete)
+    heartbeat = async_method(sessions.heartbeat)
+    complete = async_method(sessions.complete)
+    forward = async_method(session_training.forward)
+    forward_backward = async_method(session_training.forward_backward)
+    optim_step = async_method(session_training.optim_step)
+    sample = async_method(session_training.sample)
+    save = async_method(sessions.save)
+    checkpoints = async_iterator(sessions.checkpoints)
+    get_checkpoint = async_method(sessions.get_checkpoint)
+
+
 class Client(_Methods, _connect.Constructors):
     """A blocking client for one backend.
 
@@ -298,6 +355,7 @@ class Client(_Methods, _connect.Constructors):
         models: List, upload and delete models.
         deployments: Deploy models, and delete deployments.
         chat: Send chat requests to a deployment.
+        sessions: Train a model step by step, with your own loop.
 
     Example:
         >>> with maas.Client.local() as client:
@@ -320,6 +378,7 @@ class Client(_Methods, _connect.Constructors):
         self.models = Models(self._io)
         self.deployments = Deployments(self._io)
         self.chat = Chat(self._io)
+        self.sessions = Sessions(self._io)
 
     fine_tune = sync_method(fine_tune_flow, _bind_result)
     evaluate = sync_method(evaluation.evaluate)
@@ -350,6 +409,7 @@ class AsyncClient(_Methods, _connect.Constructors):
         models: List, upload and delete models.
         deployments: Deploy models, and delete deployments.
         chat: Send chat requests to a deployment.
+        sessions: Train a model step by step, with your own loop.
 
     Example:
         >>> async with maas.AsyncClient.local() as client:
@@ -375,6 +435,7 @@ class AsyncClient(_Methods, _connect.Constructors):
         self.models = AsyncModels(self._io)
         self.deployments = AsyncDeployments(self._io)
         self.chat = AsyncChat(self._io)
+        self.sessions = AsyncSessions(self._io)
 
     fine_tune = async_method(fine_tune_flow, _bind_result)
     evaluate = async_method(evaluation.evaluate)

@@ -83,7 +83,7 @@ async def create_once(
             ):
                 raise
             error = create_error
-        is_unclear = _is_ambiguous(error)
+        is_unclear = is_ambiguous(error)
         may_have_acted = may_have_acted or is_unclear
         try:
             existing = await _find_existing(io, error, find)
@@ -119,7 +119,7 @@ async def _find_existing(
 
 
 def _waits(io: IO, error: MaasError) -> list[float]:
-    if not _is_ambiguous(error) and not isinstance(error, ConflictError | RateLimitError):
+    if not is_ambiguous(error) and not isinstance(error, ConflictError | RateLimitError):
         return [next(poll_intervals(io))] if _is_retryable(error) else []
     retry_after = error.retry_after if isinstance(error, StatusError) else None
     waits = poll_intervals(io)
@@ -140,7 +140,7 @@ def _reached_network(error: MaasError, *, connected: bool) -> bool:
     return isinstance(error, StatusError)
 
 
-def _is_ambiguous(error: MaasError) -> bool:
+def is_ambiguous(error: MaasError) -> bool:
     """Return whether the service may have carried the request out in spite of the error."""
     if isinstance(error, TransportError):
         return error.was_sent
@@ -154,7 +154,7 @@ def _is_ambiguous(error: MaasError) -> bool:
 
 def _is_retryable(error: MaasError) -> bool:
     """Return whether another attempt may succeed. After a 401 the look has obtained another token."""
-    return _is_ambiguous(error) or isinstance(error, TransportError | RateLimitError | AuthError)
+    return is_ambiguous(error) or isinstance(error, TransportError | RateLimitError | AuthError)
 
 
 def _unknown_outcome(

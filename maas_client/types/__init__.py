@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from maas_client.types.hyperparameters import Hyperparameters
     from maas_client.types.jobs import Checkpoint, FineTuneResult, Job, JobError, JobEvent, Method
     from maas_client.types.report import FileReport, Problem, Severity, ValidationReport
+    from maas_client.types.sessions import (
+        LossResult,
+        SampledSequence,
+        SampleResult,
+        Session,
+        SessionCheckpoint,
+        StepResult,
+        TrainingExample,
+    )
 
 __all__ = [
     "AnswerScore",
@@ -46,13 +55,20 @@ __all__ = [
     "JobEvent",
     "Keys",
     "LabelScores",
+    "LossResult",
     "Message",
     "Method",
     "Model",
     "Problem",
+    "SampleResult",
+    "SampledSequence",
     "Scores",
+    "Session",
+    "SessionCheckpoint",
     "Severity",
+    "StepResult",
     "ToolCall",
+    "TrainingExample",
     "Usage",
     "ValidationReport",
 ]
@@ -66,6 +82,8 @@ if not TYPE_CHECKING:
         "hyperparameters": "Hyperparameters",
         "jobs": "Checkpoint FineTuneResult Job JobError JobEvent Method",
         "report": "FileReport Problem Severity ValidationReport",
+        "sessions": "LossResult SampleResult SampledSequence Session SessionCheckpoint StepResult "
+        "TrainingExample",
     }
 
     def __getattr__(name):

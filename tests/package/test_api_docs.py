@@ -21,7 +21,7 @@ _ENTRY = re.compile(r"^    \*{0,2}(\w+)(?: \([^)]*\))?:", re.MULTILINE)
 RESOURCES = [
     getattr(_client, prefix + name)
     for prefix in ("", "Async")
-    for name in ("Datasets", "Jobs", "Models", "Deployments", "Chat")
+    for name in ("Datasets", "Jobs", "Models", "Deployments", "Chat", "Sessions")
 ]
 
 
