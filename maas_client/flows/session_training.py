@@ -219,6 +219,8 @@ async def sample(
                 Call("sessions.save", "session", "name", Argument("kind", "sampler")),
             ),
         )
+    if not prompt:
+        raise ConfigError(Text.format("{} has no tokens", Argument("prompt")))
     body = requests.build(
         wire.Sample,
         {

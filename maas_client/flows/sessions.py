@@ -128,7 +128,7 @@ async def _create(io: IO, model: str, timeout_s: float, **fields: Any) -> Sessio
     accepted = await requests.submit(
         io,
         wire.SESSION_CREATE,
-        body,
+        body.dump(),
         unknown_hint=Text.format("Look for it: {}.", Call("sessions.list")),
     )
     session = accepted.session_id
