@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from maas_client.errors import MaasError, NotFoundError
+from maas_client.errors import ConflictError, MaasError, NotFoundError
 
 HEARTBEAT_INTERVAL_S = 30.0
 """As in azure-ai-finetuningsessions 1.0.0b1; after how long a session expires is not documented."""
+_GONE = (NotFoundError, ConflictError)
+"""The errors for a session that does not exist or has ended."""
 _log = logging.getLogger("maas_client")
 
 
@@ -52,7 +54,7 @@ class KeepAlive:
                 if self._stopping.is_set():
                     return
                 _note_failure(self._session, error)
-                if isinstance(error, NotFoundError):
+                if isinstance(error, _GONE):
                     return
 
     def stop(self) -> None:
@@ -60,7 +62,7 @@ class KeepAlive:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout=5.0)
-        with suppress(NotFoundError):  # deleted inside the block
+        with suppress(*_GONE):  # deleted or completed inside the block
             self._complete()
 
 
@@ -95,7 +97,7 @@ class AsyncKeepAlive:
                 await self._heartbeat()
             except MaasError as error:
                 _note_failure(self._session, error)
-                if isinstance(error, NotFoundError):
+                if isinstance(error, _GONE):
                     return
 
     async def stop(self) -> None:
@@ -104,5 +106,5 @@ class AsyncKeepAlive:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        with suppress(NotFoundError):  # deleted inside the block
+        with suppress(*_GONE):  # deleted or completed inside the block
             await self._complete()

@@ -18,6 +18,7 @@ from maas_client._messages import Argument, Call, Constructor, Text
 from maas_client.errors import (
     BadRequestError,
     ConfigError,
+    ConflictError,
     MaasError,
     NotFoundError,
     ServiceError,
@@ -56,8 +57,7 @@ async def send(
     except NotFoundError as error:
         if error.hint is None and "session" in path:
             error.hint = Text.format(
-                "The session does not exist or has expired. Look for it: {}; a training checkpoint continues "
-                "in a new session: {}.",
+                "Look for the session: {}; a training checkpoint continues in a new session: {}.",
                 Call("sessions.list"),
                 Call("sessions.load", "checkpoint"),
             )
@@ -185,6 +185,8 @@ def _failure(op: Operation[Any], request: str, status: wire.RequestStatus) -> St
         kind: type[StatusError] = BadRequestError
     elif code in ("model_not_found", "session_not_found", "not_found"):
         kind = NotFoundError
+    elif code in ("session_completed", "session_expired", "engine_dead"):
+        kind = ConflictError
     else:
         kind = ServiceError
     retry_after = status.retry_after_sec if status.retry_after_sec else _DEFAULT_RESUBMIT_S

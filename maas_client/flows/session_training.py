@@ -58,7 +58,8 @@ async def forward_backward(
 
     Raises:
         ConfigError: The batch is empty or too large, or an example or argument is invalid.
-        NotFoundError: There is no such session, or it has expired.
+        NotFoundError: There is no such session.
+        ConflictError: The session has ended.
         TransportError: No response arrived, so the gradients may have been added.
         BadRequestError: The service refused the batch.
 
@@ -101,7 +102,8 @@ async def forward(
 
     Raises:
         ConfigError: The batch is empty or too large, or an example or argument is invalid.
-        NotFoundError: There is no such session, or it has expired.
+        NotFoundError: There is no such session.
+        ConflictError: The session has ended.
         BadRequestError: The service refused the batch.
 
     Example:
@@ -142,7 +144,8 @@ async def optim_step(
 
     Raises:
         ConfigError: An argument is out of bounds.
-        NotFoundError: There is no such session, or it has expired.
+        NotFoundError: There is no such session.
+        ConflictError: The session has ended.
         TransportError: No response arrived, so the step may have been made.
 
     Example:

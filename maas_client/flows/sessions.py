@@ -215,7 +215,8 @@ async def heartbeat(io: IO, session: Session | str) -> None:
         session: A session or its id.
 
     Raises:
-        NotFoundError: There is no such session, or it has expired.
+        NotFoundError: There is no such session.
+        ConflictError: The session has ended.
 
     Example:
         >>> client.sessions.heartbeat(session)
@@ -270,7 +271,8 @@ async def save(
 
     Raises:
         ConfigError: The name is invalid, or ``step`` or ``metrics`` is given for ``sampler``.
-        NotFoundError: There is no such session, or it has expired.
+        NotFoundError: There is no such session.
+        ConflictError: The session has ended.
         TransportError: No response arrived, so the checkpoint may exist.
 
     Example:

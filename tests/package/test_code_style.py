@@ -65,7 +65,7 @@ def test_every_module_has_a_docstring() -> None:
     assert not missing
 
 
-RESOURCES = ("Datasets", "Jobs", "Models", "Deployments", "Chat")
+RESOURCES = ("Datasets", "Jobs", "Models", "Deployments", "Chat", "Sessions")
 
 
 def resource_classes() -> list[type]:

@@ -11,6 +11,7 @@ from maas_client._client import Client
 from maas_client.errors import (
     BadRequestError,
     ConfigError,
+    ConflictError,
     MaasError,
     NotFoundError,
     ServiceError,
@@ -136,6 +137,7 @@ async def test_a_request_that_changes_nothing_is_sent_again_when_the_service_ask
     [
         ("invalid_request", BadRequestError),
         ("model_not_found", NotFoundError),
+        ("engine_dead", ConflictError),
         ("engine_oom", ServiceError),
     ],
 )

@@ -1,0 +1,90 @@
+"""``client.sessions``, through Client and AsyncClient, against the local server.
+
+Each session is a process that loads torch, so one test does everything with two of them.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import anyio
+import httpx
+import pytest
+
+import maas_client as maas
+from maas_client import _keep_alive
+from maas_client.local.embedded_server import serve
+
+pytest.importorskip("torch")
+PROMPT, ANSWER = [5, 6, 7], [8, 9]
+EXAMPLE = maas.TrainingExample.from_tokens(PROMPT, ANSWER, advantage=1.0, logprobs=[-1.0, -1.0])
+
+
+async def test_a_session_trains_saves_samples_and_continues_in_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_keep_alive, "HEARTBEAT_INTERVAL_S", 0.05)
+    alive, alive_async = threading.Event(), anyio.Event()
+
+    def note(request: httpx.Request) -> None:
+        if request.url.path.endswith("/heartbeat"):
+            alive.set()
+
+    async def note_async(request: httpx.Request) -> None:
+        if request.url.path.endswith("/heartbeat"):
+            alive_async.set()
+
+    with (
+        serve(base="tiny", engine="peft", device="cpu") as server,
+        httpx.Client(event_hooks={"request": [note]}) as http,
+    ):
+        client = maas.Client.local(url=server.url, http=http)
+        sessions = client.sessions
+        with sessions.create("Phi-4-mini-instruct", lora_rank=4, seed=7) as session:
+            losses = []
+            for step in (1, 2, 3):
+                losses.append(sessions.forward_backward(session, [EXAMPLE]).loss or 0)
+                assert sessions.optim_step(session, learning_rate=1e-2).step == step
+            assert losses == sorted(losses, reverse=True)
+            trained = sessions.forward(session, [EXAMPLE]).logprobs
+            saved = sessions.save(session, "three", step=3)
+            sampler = sessions.save(session, "sampler", kind="sampler")
+            samples = sessions.sample(
+                session,
+                PROMPT,
+                checkpoint=sampler,
+                max_tokens=2,
+                num_samples=2,
+                temperature=0,
+                prompt_logprobs=True,
+            )
+            assert [sequence.tokens for sequence in samples.sequences] == [(8, 9)] * 2
+            assert samples.sequences[0].logprobs == pytest.approx(trained[0][-2:], abs=1e-4)
+            assert samples.prompt_logprobs is not None
+            assert samples.prompt_logprobs[0] is None
+            assert {(each.id, each.kind) for each in sessions.checkpoints(session)} == {
+                ("three", "training"),
+                ("sampler", "sampler"),
+            }
+            with pytest.raises(maas.BadRequestError, match="999999"):
+                sessions.forward(session, [maas.TrainingExample.from_tokens([1], [999999])])
+            assert alive.wait(30)
+        with pytest.raises(maas.ConflictError, match="completed"):
+            sessions.optim_step(session)
+
+        async with httpx.AsyncClient(event_hooks={"request": [note_async]}) as async_http:
+            again = maas.AsyncClient.local(url=server.url, http=async_http).sessions
+            async with await again.load(saved) as other:
+                assert other.lora_rank == 4
+                assert (await again.forward(other, [EXAMPLE])).logprobs == trained
+                await again.forward_backward(other, [EXAMPLE], loss="ppo", clip_low=0.5)
+                assert (await again.optim_step(other)).step == 4
+                with anyio.fail_after(30):
+                    await alive_async.wait()
+                assert {session.id, other.id} == {each.id async for each in again.list()}
+                await again.delete(other)
+            with pytest.raises(maas.ConfigError, match="async with"):
+                other.__enter__()
+            with pytest.raises(maas.NotFoundError):
+                await again.heartbeat(other)
+            await again.delete(other)
