@@ -115,7 +115,8 @@ def local_base_urls(origin: str) -> dict[str, str]:
 
 
 _FIELD = re.compile(r"\{(\w+)(:path)?\}")
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and parts of characters, which UTF-8 cannot encode."""
 
 
 def expand_path(template: str, values: Mapping[str, str]) -> str:
@@ -149,6 +150,13 @@ def build_url(
     """Return the full URL of an operation. ``base_url`` may have a query of its own, such as a SAS."""
     path = expand_path(op.path, values)
     base, _, base_query = base_url.partition("?")
-    own_query = urlencode({**op.query, **(query or {})}, quote_via=quote, safe="")
+    all_query = {**op.query, **(query or {})}
+    for name, value in all_query.items():
+        if _UNSAFE.search(value):
+            raise ConfigError(
+                f"{value!r} cannot be used as {name.lstrip('$')}",
+                hint="Use letters, digits, '-', '_' and '.'.",
+            )
+    own_query = urlencode(all_query, quote_via=quote, safe="")
     joined = "&".join(part for part in (own_query, base_query) if part)
     return base.rstrip("/") + path + (f"?{joined}" if joined else "")

@@ -43,6 +43,7 @@ NAMES = [
     "a\nb",
     "日本",
     "%2e%2e",
+    "a\udcff",  # an argument of the command line that is not UTF-8
     "x" * 300,
     None,
     5,

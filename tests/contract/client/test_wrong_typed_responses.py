@@ -1,6 +1,8 @@
 """A value of another type anywhere in a response ends in an error of this library, or does no harm.
 
-Each verb is called against the local server through a transport that exchanges one value of one response.
+Each verb is called once against the local server, and then with the recorded responses, of which one value of
+one response is exchanged. The models of the wire are read with each of their fields exchanged, also those that
+the local server does not send.
 """
 
 from __future__ import annotations
@@ -11,17 +13,36 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel
 
 import maas_client as maas
+from maas_client._transport import response
+from maas_client._transport.http import HttpResponse
+from maas_client.flows.azureml import datasets as azureml_datasets
+from maas_client.flows.azureml import deployments as azureml_deployments
+from maas_client.flows.azureml import jobs as azureml_jobs
+from maas_client.flows.azureml import models as azureml_model_flows
+from maas_client.flows.azureml import runs
+from maas_client.flows.foundry import deployments as foundry_deployments
+from maas_client.flows.foundry import files
+from maas_client.flows.foundry import jobs as foundry_jobs
+from maas_client.flows.foundry import models as foundry_model_flows
+from maas_client.flows.foundry import runs as foundry_runs
 from maas_client.local.embedded_server import LocalServer, serve
+from maas_client.wire import azureml, azureml_models, chat, foundry, foundry_models, permissions
+from maas_client.wire.operation import Operation, Plane, Scope
+from maas_client.wire.parsing import parse_item
+from tests.unit.fake_port import FakePort
 
-WRONG: list[Any] = [None, "x", 7.5, -1, 10**30, [], {}, [None], True]
-CASES_PER_VERB = 12
+NUMBERS: list[Any] = [7.5, -1, 10**30, 10**4000, float("nan"), float("inf")]
+WRONG: list[Any] = [None, True, "x", "\ud800", [], [None], {}, {"a": None}, *NUMBERS]
+CASES_PER_VERB = 30
 MESSAGES = [{"role": "user", "content": "What is the colour of box 3?"}]
 Keys = tuple[str | int, ...]
 
@@ -49,30 +70,48 @@ def exchange(value: Any, path: Keys, wrong: Any) -> Any:
     return changed
 
 
-class ExchangingTransport(httpx.BaseTransport):
-    """Records the JSON of each response, and exchanges a value in one of them."""
+class Recorder(httpx.BaseTransport):
+    """Sends requests, and keeps the responses."""
 
     def __init__(self) -> None:
         self._inner = httpx.HTTPTransport()
-        self.bodies: list[Any] = []
-        self.target: tuple[int, Keys, Any] | None = None
+        self.responses: list[httpx.Response] = []
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         response = self._inner.handle_request(request)
         response.read()
-        body = None
-        if response.headers.get("content-type", "").startswith("application/json"):
-            body = json.loads(response.content) if response.content else None
-        self.bodies.append(body)
-        if self.target is None or self.target[0] != len(self.bodies) - 1:
-            content = response.content
-        else:
-            content = json.dumps(exchange(body, *self.target[1:])).encode()
-        headers = {k: v for k, v in response.headers.items() if k != "content-length"}
-        return httpx.Response(response.status_code, headers=headers, content=content)
+        self.responses.append(response)
+        return response
+
+    def bodies(self) -> list[Any]:
+        """Return the JSON of each response; None where there is none."""
+        return [
+            json.loads(response.content)
+            if response.content
+            and response.headers.get("content-type", "").startswith("application/json")
+            else None
+            for response in self.responses
+        ]
 
     def close(self) -> None:
         self._inner.close()
+
+
+class Replay(httpx.BaseTransport):
+    """Answers requests with recorded responses, in one of which a value is exchanged."""
+
+    def __init__(self, recorder: Recorder, index: int, body: Any) -> None:
+        self._recorder, self._index, self._body = recorder, index, body
+        self._count = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        number, self._count = self._count, self._count + 1
+        if number >= len(self._recorder.responses):
+            raise httpx.ConnectError("no more responses")
+        recorded = self._recorder.responses[number]
+        content = recorded.content if number != self._index else json.dumps(self._body).encode()
+        headers = {k: v for k, v in recorded.headers.items() if k != "content-length"}
+        return httpx.Response(recorded.status_code, headers=headers, content=content)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +165,7 @@ VERBS: dict[str, Callable[[maas.Client, str, Path], Any]] = {
 
 
 def call(
-    server: LocalServer, dialect: Any, verb: str, train: Path, transport: ExchangingTransport
+    server: LocalServer, dialect: Any, verb: str, train: Path, transport: httpx.BaseTransport
 ) -> Any:
     with (
         httpx.Client(transport=transport) as http,
@@ -147,28 +186,117 @@ def test_wrong_value_is_an_error_of_this_library(
     server: LocalServer, train: Path, dialect: str, verb: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    recording = ExchangingTransport()
+    recorder = Recorder()
     try:
-        call(server, dialect, verb, train, recording)
+        call(server, dialect, verb, train, recorder)
     except maas.UnsupportedError:
         pytest.skip(f"{dialect} has no {verb}")
+    bodies = recorder.bodies()
     cases = [
         (index, path, wrong)
-        for index, body in enumerate(recording.bodies)
+        for index, body in enumerate(bodies)
         if body is not None
         for path in paths(body)
         for wrong in WRONG
     ]
     escaped: Counter[str] = Counter()
-    for case in random.Random(verb).sample(cases, min(len(cases), CASES_PER_VERB)):
-        transport = ExchangingTransport()
-        transport.target = case
+    for index, path, wrong in random.Random(verb).sample(cases, min(len(cases), CASES_PER_VERB)):
+        replay = Replay(recorder, index, exchange(bodies[index], path, wrong))
         try:
-            call(server, dialect, verb, train, transport)
+            call(server, dialect, verb, train, replay)
         except maas.MaasError:
             continue
         except Exception as error:
-            _, path, wrong = case
             escaped[f"{type(error).__name__}: {str(error)[:80]} at {path[-3:]} = {wrong!r}"] += 1
     assert cases
     assert not escaped, "\n".join(f"{count} x {what}" for what, count in escaped.most_common(12))
+
+
+OPERATIONS = {
+    op.name: op
+    for module in (azureml, foundry, chat, permissions)
+    for op in vars(module).values()
+    if isinstance(op, Operation)
+}
+SCOPE = Scope("foundry", False, {}, {})
+CONVERTERS: dict[type[Any], Callable[[Any], object]] = {
+    azureml_models.DataVersion: lambda value: azureml_datasets.to_dataset(value, "n", "1"),
+    azureml_models.Job: lambda value: azureml_jobs._to_job(value, "n"),
+    azureml_models.ModelVersion: lambda value: azureml_model_flows._build_model(
+        value, "n", "1", "a"
+    ),
+    azureml_models.Endpoint: lambda value: azureml_deployments._to_deployment(value, "n"),
+    azureml_models.RunDetails: runs.to_job_error,
+    foundry_models.File: files.to_dataset,
+    foundry_models.Job: foundry_jobs.to_job,
+    foundry_models.JobEvent: foundry_runs._to_event,
+    foundry_models.Checkpoint: foundry_runs._to_checkpoint,
+    foundry_models.Model: foundry_model_flows._to_model,
+    foundry_models.Deployment: lambda value: foundry_deployments._to_deployment(
+        FakePort(SCOPE), value, "n"
+    ),
+}
+WIRE_MODELS: dict[str, type[BaseModel]] = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": model
+    for module in (azureml_models, foundry_models)
+    for name, model in vars(module).items()
+    if isinstance(model, type)
+    and issubclass(model, BaseModel)
+    and model.__module__ == module.__name__
+}
+
+
+def sample(schema: dict[str, Any], definitions: dict[str, Any]) -> Any:
+    """Return a value that fits a JSON schema of pydantic, with all its fields."""
+    if "$ref" in schema:
+        return sample(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    for word in ("anyOf", "oneOf", "allOf"):
+        if word in schema:
+            options = [each for each in schema[word] if each.get("type") != "null"]
+            return sample(options[0], definitions)
+    if "const" in schema or "enum" in schema:
+        return schema.get("const", schema.get("enum", [None])[0])
+    if "properties" in schema:
+        return {name: sample(each, definitions) for name, each in schema["properties"].items()}
+    values = {
+        "object": {"a": "x"},
+        "array": [],
+        "string": "x",
+        "integer": 1,
+        "number": 1,
+        "boolean": True,
+    }
+    if schema.get("type") == "array" and schema.get("items"):
+        return [sample(schema["items"], definitions)]
+    if isinstance(schema.get("additionalProperties"), dict):
+        return {"a": sample(schema["additionalProperties"], definitions)}
+    return values.get(schema.get("type", ""))
+
+
+@pytest.mark.parametrize("name", WIRE_MODELS)
+def test_each_field_of_a_wire_model_with_a_wrong_value(name: str) -> None:
+    model = WIRE_MODELS[name]
+    schema = model.model_json_schema()
+    body = sample(schema, schema.get("$defs", {}))
+    op = next((op for op in OPERATIONS.values() if op.returns is model), None)
+    op = op or Operation("test.get", "GET", Plane.ARM, "/", model)
+    convert = CONVERTERS.get(model, lambda value: value)
+
+    def read(value: Any) -> None:
+        content = json.dumps(value).encode()
+        convert(response.parse(op, HttpResponse(op.ok[0], {}, content)).value)
+        convert(parse_item(op, model, json.loads(content)))
+
+    read(body)  # the sample itself is valid
+    for path in paths(body):
+        for wrong in WRONG:
+            with suppress(maas.MaasError):
+                read(exchange(body, path, wrong))
+
+
+def test_wire_models_have_more_than_900_cases() -> None:
+    count = 0
+    for model in WIRE_MODELS.values():
+        schema = model.model_json_schema()
+        count += len(WRONG) * len(list(paths(sample(schema, schema.get("$defs", {})))))
+    assert count > 900

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import httpcore
@@ -102,6 +103,28 @@ def test_every_verb_works_from_16_threads() -> None:
         assert [each.result() for each in [pool.submit(verb) for verb in verbs]] == [[]] * len(
             verbs
         )
+
+
+def test_16_threads_upload_and_create_on_one_client(tmp_path: Path) -> None:
+    with (
+        serve(engine="instant", max_jobs=0) as local,
+        Client.local(url=local.url) as client,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
+
+        def create(number: int) -> tuple[str, str, str]:
+            path = tmp_path / f"train-{number}.jsonl"
+            question = {"role": "user", "content": f"Question {number}?"}
+            row = {"messages": [question, {"role": "assistant", "content": "So."}]}
+            path.write_text(f"{json.dumps(row)}\n" * 12)
+            dataset = client.datasets.upload(path)
+            job = client.jobs.create("Phi-4-mini-instruct", training_data=dataset)
+            return dataset.filename or "", dataset.id, client.jobs.get(job).training_data or ""
+
+        created = list(pool.map(create, range(THREADS)))
+        assert [name for name, _, _ in created] == [f"train-{n}.jsonl" for n in range(THREADS)]
+        assert [data.endswith(identifier) for _, identifier, data in created] == [True] * THREADS
+        assert len(set(created)) == len(list(client.jobs.list())) == THREADS
 
 
 def test_close_while_threads_call_is_an_error_of_this_library(
