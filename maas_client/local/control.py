@@ -421,9 +421,8 @@ class Control:
             draft.write(training_lines(rows))
             file = files.add(draft, "train.jsonl")
         facts = find_model_facts(model)
-        kinds = facts.training_types if facts else ()
-        body = {"model": model, "training_file": file.key}
-        body |= {"trainingType": kinds[0]} if kinds else {"trainingType": "GlobalStandard"}
+        kinds = (facts.training_types if facts else ()) or ("GlobalStandard",)
+        body = {"model": model, "training_file": file.key, "trainingType": kinds[0]}
         job = foundry_job.read_job(self._services, files, body)
         self._services.jobs.create(FOUNDRY_SCOPE, job)
         return foundry_job.job_ref(job.name), job.name
@@ -502,21 +501,12 @@ class Control:
         model_id = model or self.add_model(dialect=dialect)
         with _config_errors(), use(self._timetable.clock):
             scope = FOUNDRY_SCOPE if dialect == "foundry" else _WORKSPACE.guid
-            record, operation = (
-                put_deployment(self._services.deployments, name, _foundry_deployment(model_id))
-                if dialect == "foundry"
-                else put_endpoint(
-                    self._services.deployments,
-                    self._services.assets,
-                    _WORKSPACE,
-                    name,
-                    {
-                        "location": self._services.config.region,
-                        "sku": {"name": "Consumption"},
-                        "properties": {"modelSettings": {"modelId": model_id}, "authMode": "Key"},
-                    },
-                )
-            )
+            deployments, assets = self._services.deployments, self._services.assets
+            if dialect == "foundry":
+                record, operation = put_deployment(deployments, name, _foundry_deployment(model_id))
+            else:
+                body = _endpoint(model_id, self._services.config.region)
+                record, operation = put_endpoint(deployments, assets, _WORKSPACE, name, body)
             if operation is None:
                 raise ConfigError(f"a deployment named {name} exists already")
             self._timetable.deployment_plans.appendleft(plan)
@@ -548,6 +538,11 @@ class Control:
         self._timetable.deployment_plans.clear()
         self._faults.clear()
         self.poll_advance_s = 0.0
+
+
+def _endpoint(model_id: str, region: str) -> dict[str, Any]:
+    properties = {"modelSettings": {"modelId": model_id}, "authMode": "Key"}
+    return {"location": region, "sku": {"name": "Consumption"}, "properties": properties}
 
 
 def _foundry_deployment(model: str) -> dict[str, Any]:

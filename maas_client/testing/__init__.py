@@ -31,10 +31,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from maas_client.local.fault_plan import Fault, FaultPlan
-
 if TYPE_CHECKING:
     from maas_client.local.embedded_server import LocalServer
+    from maas_client.local.fault_plan import Fault, FaultPlan
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import what a plan of faults needs when it is first used: pytest imports this module in every run."""
+        if name in ("Fault", "FaultPlan"):
+            from maas_client.local import fault_plan
+
+            return getattr(fault_plan, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = ["Fault", "FaultPlan", "maas_server", "pytest_configure"]
 
@@ -129,6 +138,8 @@ def _environment_names(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    from maas_client.local.fault_plan import FaultPlan
+
     faults = request.node.get_closest_marker("maas_faults")
     options: dict[str, Any] = {"faults": FaultPlan(faults.args, **faults.kwargs)} if faults else {}
     options |= {"proxy": True} if "azure" in _environment_names(request) else {}

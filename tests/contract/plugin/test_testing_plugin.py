@@ -90,12 +90,15 @@ def test_tests_of_an_application(tmp_path, monkeypatch):
 def test_plugin_imports_only_maas_client():
     code = (
         "import sys, pytest; before = set(sys.modules); import maas_client.testing\n"
-        "print(sorted({m.split('.')[0] for m in set(sys.modules) - before} - {'maas_client'}))"
+        "print(sorted({m.split('.')[0] for m in set(sys.modules) - before} - {'maas_client'}))\n"
+        "print(sorted(m for m in sys.modules if m.startswith('maas_client.')))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert result.stdout.strip() == "[]"
+    third_party, own = result.stdout.splitlines()
+    assert third_party == "[]"
+    assert own == "['maas_client._version', 'maas_client.testing']"
 
 
 def test_the_module_has_one_fixture():
@@ -149,3 +152,41 @@ def test_mark_trains_for_real(tmp_path):
     pytest.importorskip("torch")
     outcomes = run_tests(tmp_path, TRAINING, "--strict-markers")
     assert outcomes == {"test_real": "passed"}
+
+
+CONTROL = """
+    import os
+    import pytest
+    import maas_client as maas
+
+    @pytest.mark.parametrize("number", range(4))
+    def test_in_parallel(maas_server, number):
+        assert list(maas_server.client().jobs.list()) == []
+        maas_server.control.add_job("Running", name="tickets")
+        assert maas_server.client().jobs.wait("tickets").succeeded
+
+    @pytest.mark.maas_environment("openai", "azure")
+    def test_environment(maas_server):
+        assert os.environ["OPENAI_BASE_URL"] == maas_server.url + "/openai/v1"
+        assert os.environ["MAAS_BACKEND"] == "azureml"
+        maas_server.control.add_job("Completed", name="tickets")
+        with maas.Client.from_env() as client:
+            assert client.jobs.get("tickets").succeeded
+        assert [r.operation for r in maas_server.requests.of("login.token")]
+
+    @pytest.mark.maas_environment("gcp")
+    def test_unknown_environment(maas_server):
+        pass
+"""
+
+
+def test_control_in_parallel_processes(tmp_path):
+    outcomes = run_tests(tmp_path, CONTROL, "--strict-markers", "-n", "2")
+    unknown = {"test_unknown_environment": "error"}
+    assert outcomes == {"test_in_parallel": "passed", "test_environment": "passed", **unknown}
+
+
+def test_plugin_can_be_switched_off(tmp_path):
+    text = "def test_plain():\n    pass\n\ndef test_fixture(maas_server):\n    pass\n"
+    outcomes = run_tests(tmp_path, text, "-p", "no:maas_client")
+    assert outcomes == {"test_plain": "passed", "test_fixture": "error"}
