@@ -5,6 +5,8 @@ The first line of stdin is the job (JSON). Later lines are signals: ``{"cancel":
 stdin means that the server has ended; then this process ends at once. Events are JSON lines on stdout.
 Everything that libraries print goes to the job's log.
 
+A first line with ``op`` makes this the process of an interactive training session (``sessions/process.py``).
+
 Job: ``{"engine", "job", "model", "base", "train", "validation", "hyperparameters", "out", "threads", "log",
 "lock", "pace_s"}``, and ``"rank"`` in the additional processes (``ranks.py``). Events:
 ``started``, ``step``, ``eval``, ``message``, ``checkpoint``, ``paused``, ``done``, ``failed`` (``code``,
@@ -58,6 +60,10 @@ def main(argv: list[str]) -> int:
         _import_engine()
     job = server.job()
     _redirect_log(job["log"])
+    if "op" in job:
+        from maas_client.local.sessions import process
+
+        process.run(job, server.job, out)
     if "rank" in job:
         return _run_worker_rank(job, _make_emit(out))
     _lock_run_folder(job["lock"])
@@ -235,7 +241,7 @@ class _ControlChannel:
         threading.Thread(target=self._listen, args=(stdin,), daemon=True).start()
 
     def job(self) -> dict[str, Any]:
-        """Wait for the job."""
+        """Wait for the job, or for the next request of a session."""
         return self._jobs.get()
 
     def signals(self) -> JobSignal:
@@ -248,7 +254,7 @@ class _ControlChannel:
     def _listen(self, stdin: TextIO) -> None:
         for line in stdin:
             message = json.loads(line)
-            if "engine" in message:
+            if "engine" in message or "op" in message:
                 self._jobs.put(message)
                 continue
             with self._guard:

@@ -18,21 +18,21 @@ _IDLE_CHECK_S = 5.0
 def main(argv: list[str] | None = None) -> int:
     """Answer requests until stdin closes."""
     options = _options(argv)
-    output = redirect_stdout()
+    output = _redirect_stdout()
     inbox: Inbox = queue.SimpleQueue()
-    threading.Thread(target=read_messages, args=(sys.stdin.buffer, inbox), daemon=True).start()
+    threading.Thread(target=_read, args=(sys.stdin.buffer, inbox), daemon=True).start()
 
     from maas_client.local.generate.engine import InferenceEngine
     from maas_client.local.generate.weights import import_architectures
 
     import_architectures()
     engine = InferenceEngine(idle_s=options.idle_s, max_rows=options.max_rows)
-    write_lines(output, [{"ready": True}])
+    _write(output, [{"ready": True}])
     while True:
         for message in _messages(inbox, wait=not engine.busy):
-            write_lines(output, engine.handle(message))
+            _write(output, engine.handle(message))
         if engine.busy:
-            write_lines(output, list(engine.step()))
+            _write(output, list(engine.step()))
         else:
             engine.unload_idle()
 
@@ -44,15 +44,14 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def redirect_stdout() -> TextIO:
+def _redirect_stdout() -> TextIO:
     """Return the real stdout, and send what libraries print to stderr."""
     stdout_copy = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(stdout_copy, "w", encoding="utf-8")
 
 
-def read_messages(lines: Iterable[bytes], inbox: Inbox) -> None:
-    """Put each line into the inbox, and end this process at the end of the lines."""
+def _read(lines: Iterable[bytes], inbox: Inbox) -> None:
     for line in lines:
         try:
             message = json.loads(line)
@@ -72,8 +71,7 @@ def _messages(inbox: Inbox, *, wait: bool) -> Iterable[dict[str, Any]]:
         return
 
 
-def write_lines(output: TextIO, lines: Iterable[dict[str, Any]]) -> None:
-    """Write JSON lines."""
+def _write(output: TextIO, lines: Iterable[dict[str, Any]]) -> None:
     text = "".join(json.dumps(line) + "\n" for line in lines)
     if text:
         output.write(text)

@@ -190,10 +190,6 @@ class ProcessPool:
         """Start the text generation process."""
         return await self._launch("maas_client.local.generate", *args)
 
-    async def start_session(self) -> ChildProcess:
-        """Start the process of an interactive training session."""
-        return await self._launch("maas_client.local.sessions")
-
     async def _start(self, *args: str) -> ChildProcess:
         return await self._launch("maas_client.local.worker", *args)
 

@@ -31,10 +31,10 @@ _KIND = "fine_tuning_session"
 _PREFIX = "session_"
 _MAX_LOADED = 4
 """Sessions with a process; further ones are ``queued``."""
-_MAX_WAITING = 256
+_MAX_WAITING = 1024
 """Requests of one session that have not been carried out; further ones are refused with 429."""
 _RESULTS_KEPT = 1024
-_LONG_POLL_S = 2.0
+_LONG_POLL_S = 5.0
 """How long a poll waits for its result; the SDK would look again after a second, and then ever more rarely."""
 _WATCH_S = 5.0
 _ACTIVE = ("queued", "running")
@@ -58,6 +58,8 @@ class _LiveSession:
     """Set when a request gets its result."""
     child: ChildProcess | None = None
     task: asyncio.Task[None] | None = None
+    warming: asyncio.Task[None] | None = None
+    """Starts the worker of the next session or job."""
     waiting: int = 0
     """Requests that have no result yet."""
 
@@ -95,7 +97,8 @@ class Sessions:
 
     async def close(self) -> None:
         """End all tasks; ``ProcessPool`` ends the processes."""
-        tasks = [self._watcher, *(live.task for live in self._live.values())]
+        sessions = list(self._live.values())
+        tasks = [self._watcher, *(s.task for s in sessions), *(s.warming for s in sessions)]
         for task in filter(None, tasks):
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -138,6 +141,7 @@ class Sessions:
             "threads": self._config.threads,
             "folder": str(self._folder(session_id)),
             "fingerprint": _fingerprint(base, lora),
+            "log": str(self._files.log_path(session_id.removeprefix(_PREFIX))),
             "resume": None if resume is None else str(resume),
         }
         live = _LiveSession(scope, session_id, spec, self._clock(), limits)
@@ -384,7 +388,7 @@ class Sessions:
         status, reason = "failed", "its process ended"
         try:
             async with self._capacity:
-                live.child = await self._compute.start_session()
+                live.child = await self._compute.take_worker()
                 await self._set_status(live.scope, live.session_id, "running", None)
                 while (entry := await live.queue.get()) is not None:
                     request_id, message = entry
@@ -427,6 +431,8 @@ class Sessions:
             return bool(op != "load")
         result = _to_result(live.session_id, message, event["result"])
         self._finish(live, request_id, {"status": "completed", "result": result})
+        if op == "load":
+            live.warming = asyncio.create_task(self._compute.warm_up())
         return True
 
     def _finish(self, live: _LiveSession, request_id: str, envelope: dict[str, Any]) -> None:

@@ -122,14 +122,14 @@ async def save_checkpoint(sessions: Sessions, project: str, context: RequestCont
 
 @_preview
 async def save_sampler(sessions: Sessions, project: str, context: RequestContext) -> Any:
-    """POST: keep the weights for sampling. Those with a ``path`` are written to disk."""
+    """POST: keep the weights for sampling, on disk unless a ``sampling_session_seq_id`` is given."""
     body = wire.SaveSampler.model_validate(context.json)
     return await sessions.save_sampler(
         project,
         context.path_params["session"],
         body.checkpoint_id,
         body.seq_id,
-        persist=body.path is not None,
+        persist=body.sampling_session_seq_id is None,
     )
 
 
