@@ -180,7 +180,7 @@ def from_kto(fields: Fields) -> Row:
 def from_question_answer(fields: Fields) -> Row:
     """Convert ``question`` and ``answer``."""
     question = fields.get("question", "query", "problem", "inputs")
-    answer = fields.get("answer", "answers", "response", "solution", "outputs")
+    answer = fields.get("answer", "answers", "answer_key", "response", "solution", "outputs")
     if answer is None:
         answer = fields.get("ground_truth")
     name = "answers" if fields.has("answers") and not fields.has("answer") else "answer"

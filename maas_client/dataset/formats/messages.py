@@ -25,6 +25,7 @@ SYSTEM_NAMES = (
     "system_message",
     "system_instruction",
     "system_text",
+    "developer_message",
     "instructions",
 )
 ROLE_BY_SPEAKER = {
@@ -457,10 +458,16 @@ def _join_turns(text: str, matches: list[re.Match[str]], roles: list[str]) -> li
 
 
 TRAINED_KEYS = frozenset(
-    ("loss", "train", "trainable", "training", "train_on_turn", "loss_weight", "loss_mask", "learn")
-)
+    ("loss", "train", "trainable", "training", "train_on_turn", "loss_weight", "loss_mask", "learn",
+     "learnable", "do_train", "is_train", "is_trained", "is_trainable", "should_train", "train_on", "train_on_message",
+     "train_on_output", "calculate_loss", "compute_loss", "has_loss", "in_loss", "include_in_loss", "use_loss",
+     "with_loss")
+)  # fmt: skip
 """Keys of a message with a value that is true or 1 if the message is trained on."""
-MASKED_KEYS = frozenset(("mask", "masked", "is_masked", "no_loss", "ignore_loss"))
+MASKED_KEYS = frozenset(
+    ("mask", "masked", "is_masked", "no_loss", "ignore_loss", "skip_loss", "exclude_from_loss", "ignore",
+     "ignored", "no_train", "do_not_train", "skip_training")
+)  # fmt: skip
 """Keys of a message with a value that is true if the message is not trained on."""
 _WEIGHTS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 

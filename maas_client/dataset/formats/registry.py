@@ -154,8 +154,8 @@ FORMATS: tuple[RowFormat, ...] = (
     RowFormat(
         "question-answer",
         "questions and answers",
-        _keys("question answer", "question answers", "question response", "query response", "query answer",
-              "problem solution", "question ground_truth", "query ground_truth", "inputs outputs"),
+        _keys("question answer", "question answers", "question answer_key", "question response",
+              "query response", "query answer", "problem solution", "question ground_truth", "query ground_truth", "inputs outputs"),
         converters.from_question_answer,
         '{"question": "What is LoRA?", "answer": "..."}',
         "`context` is put before the question, `choices` after it; `chat_history` holds earlier turns.",
@@ -317,6 +317,19 @@ _LABEL_NAMES = (
     "desirable",
     "is_preferred",
 )
+_VERDICT_NAMES = (
+    "is_correct",
+    "correct",
+    "is_good",
+    "is_helpful",
+    "is_accepted",
+    "accepted",
+    "approved",
+    "is_approved",
+)
+"""Names of labels only where the value is wanted or unwanted: others may hold an answer or a person."""
+_DEFECT_NAMES = ("is_incorrect", "incorrect", "is_wrong", "is_bad", "is_harmful", "is_toxic")
+"""Names of labels that are true for an unwanted answer."""
 _WANTED = frozenset(
     ("true", "1", "1.0", "good", "desirable", "chosen", "yes", "positive", "accepted", "preferred",
      "correct", "right", "up", "upvote", "thumbs_up", "like")
@@ -330,12 +343,17 @@ _UNWANTED = frozenset(
 def _check_label(fields: Fields) -> None:
     """Raise if the row's label says that its answer is unwanted, or says neither."""
     for name, key in fields.unread():
-        if name not in map(normalize_key, _LABEL_NAMES) or fields.is_ignored(name):
+        is_defect = name in map(normalize_key, _DEFECT_NAMES)
+        is_verdict = is_defect or name in map(normalize_key, _VERDICT_NAMES)
+        is_label = is_verdict or name in map(normalize_key, _LABEL_NAMES)
+        if not is_label or fields.is_ignored(name):
             continue
         label = str(fields.row[key]).strip().casefold().replace(" ", "_")
-        if label in _UNWANTED:
+        if is_verdict and label not in _UNWANTED | _WANTED:
+            continue
+        if label in (_WANTED if is_defect else _UNWANTED):
             raise UnwantedAnswerError(f"{describe_key(key)} marks the answer as unwanted")
-        if label not in _WANTED:
+        if not is_verdict and label not in _WANTED:
             raise ConversionError(f"{describe_key(key)} does not say whether the answer is wanted")
         fields.mark_read(name)
 

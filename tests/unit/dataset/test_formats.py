@@ -156,6 +156,11 @@ CONVERTED: dict[str, tuple[Any, Any]] = {
     ),
     "text of guanaco": ({"text": f"### Human: {Q}### Assistant: {A}"}, CHAT),
     "text of Llama": ({"text": f"<s>[INST] {Q} [/INST] {A} </s><s>[INST] {Q} [/INST] {A} </s>"}, [*CHAT, *CHAT]),
+    "options with labels": (
+        {"question": Q, "choices": {"text": ["four", "five"], "label": ["A", "B"]}, "answerKey": "A"},
+        [{"role": "user", "content": f"{Q}\n\nA. four\nB. five"}, {"role": "assistant", "content": "A"}],
+    ),
+    "a developer message": ({"developer_message": "Be brief.", "prompt": Q, "completion": A}, [SYSTEM, *CHAT]),
     "options as text": (
         {"question": Q, "options": "A) four B) five", "answer": "A"},
         [{"role": "user", "content": f"{Q}\n\nA) four B) five"}, {"role": "assistant", "content": "A"}],
@@ -657,3 +662,25 @@ def test_keys_that_most_rows_have_are_named_wherever_they_are(tmp_path: Path) ->
     assert notes == ["keys beside messages and tools are ignored: 'ward_id', (not shown)"]
     with pytest.raises(DatasetError, match=r"unknown keys: ward_id and 1 not shown\)"):
         convert([{"ward_id": n, f"doe{n}": 1} for n in range(4)], out)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("is_correct", False), ("accepted", "no"), ("is_harmful", True), ("is_incorrect", 1)],
+)
+def test_answer_that_is_marked_as_wrong_is_not_learned(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    rows = [{"prompt": Q, "completion": A, key: value}, {"prompt": Q, "completion": A}]
+    result = convert(rows, tmp_path / "out.jsonl")
+    assert (result.rows, result.unwanted) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("do_train", False), ("no_train", True), ("calculate_loss", 0), ("ignore", True)],
+)
+def test_masks_of_other_tools_become_weight_0(key: str, value: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    convert([{"messages": [*CHAT[:1], {**CHAT[1], key: value}, *CHAT]}], out)
+    assert json.loads(out.read_text())["messages"][1] == {**CHAT[1], "weight": 0}
