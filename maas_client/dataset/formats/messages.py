@@ -460,8 +460,8 @@ def _join_turns(text: str, matches: list[re.Match[str]], roles: list[str]) -> li
 TRAINED_KEYS = frozenset(
     ("loss", "train", "trainable", "training", "train_on_turn", "loss_weight", "loss_mask", "learn",
      "learnable", "do_train", "is_train", "is_trained", "is_trainable", "should_train", "train_on",
-     "train_on_message", "train_on_output", "calculate_loss", "compute_loss", "has_loss", "in_loss", "include_in_loss",
-     "use_loss", "with_loss")
+     "train_on_message", "train_on_output", "calculate_loss", "compute_loss", "has_loss", "in_loss",
+     "include_in_loss", "use_loss", "with_loss")
 )  # fmt: skip
 """Keys of a message with a value that is true or 1 if the message is trained on."""
 MASKED_KEYS = frozenset(
