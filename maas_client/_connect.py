@@ -522,7 +522,7 @@ def studio_config(path: Path | None = None) -> tuple[Path | None, dict[str, str]
                 "resource_group": content.get("resource_group"),
                 "workspace": content.get("workspace_name"),
             }
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             if path is None:
                 continue  # another program's config.json
             raise ConfigError(f"{candidate} is not a workspace's config.json") from error

@@ -132,7 +132,7 @@ def _parse_record(text: bytes) -> ServerRecord | None:
         record = ServerRecord(
             **{name: data[name] for name in ServerRecord.__slots__ if name in data}
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     texts = (record.url, *(text for text in (record.api_key, record.ca_file) if text is not None))
     if not all(isinstance(text, str) for text in texts) or not isinstance(record.pid, int):

@@ -214,7 +214,7 @@ def read_profiles(environ: Mapping[str, str] | None = None) -> Profiles:
 
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise ConfigError(f"the configuration file {path} is not valid TOML: {error}") from error
     _check_names(path, "", content, ("profile", "profiles"))
     default, profiles = content.get("profile"), content.get("profiles", {})

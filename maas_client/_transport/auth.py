@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import inspect
 import re
 import sys
@@ -179,7 +178,7 @@ def parse_claims(challenge: str) -> str | None:
     try:
         text = match.group(1)
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_").decode()
-    except (binascii.Error, ValueError):
+    except ValueError:
         return None
 
 

@@ -415,7 +415,8 @@ class ResponseReader:
                 hint="A proxy or a gateway may have changed the response.",
             )
         length = headers.get("content-length", "")
-        if self._max_bytes is not None and length.isdecimal() and int(length) > self._max_bytes:
+        is_number = length.isascii() and length.isdigit()  # int() refuses thousands of digits
+        if self._max_bytes is not None and is_number and int(length[:18]) > self._max_bytes:
             raise self._too_large()
 
     def decode(self, data: bytes | None) -> Iterable[bytes]:

@@ -78,7 +78,7 @@ def _parse(path: Path) -> dict[str, Any]:
             f"cannot read the catalog override {path}: {error.strerror or error}",
             hint="Correct the path in MAAS_CATALOG, or unset it.",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"the catalog override {path} is not JSON: {error}",
             hint=f"See schemas/{SCHEMA} for its format.",

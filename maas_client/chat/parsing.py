@@ -51,7 +51,7 @@ def parse_completion(text: str, template: ChatTemplate) -> tuple[str, list[dict[
 def _parse_calls(body: str) -> Iterator[dict[str, str]]:
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     for call in value if isinstance(value, list) else [value]:
         if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):

@@ -205,7 +205,7 @@ def _render_calls(calls: Sequence[Mapping[str, Any]], tool_format: ToolFormat, i
         function = call.get("function", {})
         try:
             arguments = json.loads(function.get("arguments") or "{}")
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             pointer = f"/messages/{index}/tool_calls/{number}/function/arguments"
             raise DatasetError(
                 f"the arguments of a tool call are not valid JSON (at {pointer})",

@@ -62,7 +62,9 @@ class UploadJournal:
         rows: list[dict[str, Any]] = []
         with suppress(OSError):
             text = self._path.read_text("utf-8", "replace") if self._path else ""
-            with suppress(ValueError):  # the last line of a killed process may be cut
+            with suppress(
+                ValueError, RecursionError
+            ):  # the last line of a killed process may be cut
                 rows.extend(json.loads(line) for line in text.splitlines())
         with suppress(KeyError, TypeError, ValueError):
             if rows and float(rows[0]["expires_at"]) > time.time() + _MARGIN_S:

@@ -207,7 +207,7 @@ async def parse_chunks(lines: AsyncGenerator[str, None]) -> AsyncGenerator[ChatC
 def _parse_chunk(data: str) -> ChatChunk:
     try:
         body = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ServiceError("a stream event is not JSON", operation="chat.stream") from None
     if isinstance(body, dict) and body.get("error"):
         error = error_bodies.parse_error(data.encode(), {"content-type": "application/json"})

@@ -28,7 +28,7 @@ def parse_error(body: bytes, headers: Mapping[str, str]) -> ErrorBody:
     if "json" in kind or body.lstrip()[:1] == b"{":
         try:
             value = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict):
             return _parse_json(value, code)

@@ -87,7 +87,7 @@ class _Server:
 
 def _work(azure: Azure, acknowledged: dict[str, Any]) -> None:
     """Upload a file, create jobs and wait for their models; note what the server acknowledged."""
-    data = chats(2)
+    data = chats(12)
     with suppress(httpx.HTTPError, AssertionError, ValueError, KeyError):
         uri = azure.upload(data, "train.jsonl")
         acknowledged["file"] = hashlib.sha256(data).hexdigest()
@@ -162,7 +162,9 @@ def count_points(folder: Path) -> list[tuple[str, int]]:
     server = _Server(folder, *trace)
     azure = server.wait()
     assert azure is not None
-    _work(azure, {})
+    acknowledged: dict[str, Any] = {}
+    _work(azure, acknowledged)
+    assert len(acknowledged["completed"]) == JOBS, "without a kill all jobs complete"
     azure.http.close()
     server.stop()
     per_thread: Counter[tuple[str, str]] = Counter()

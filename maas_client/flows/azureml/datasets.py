@@ -182,7 +182,7 @@ def to_dataset(value: DataVersion, name: str, version: str) -> Dataset:
         filename=value.properties.properties.get(_FILENAME)
         or value.properties.data_uri.rsplit("/", 1)[-1],
         sha256=value.properties.properties.get("sha256"),
-        bytes=int(size) if size.isascii() and size.isdigit() else None,
+        bytes=int(size) if re.fullmatch(r"[0-9]{1,18}", size) else None,
         created_at=parse_time(value.system_data.created_at) if value.system_data else None,
         raw=raw,
     )

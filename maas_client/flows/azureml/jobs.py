@@ -375,4 +375,4 @@ def _output_model(properties: m.JobProperties) -> str | None:
 
 def _parse_count(text: str | None) -> int | None:
     """Return the number of tokens that the local server counted; Azure does not report it."""
-    return int(text) if text and text.isdigit() else None
+    return int(text) if text and re.fullmatch(r"[0-9]{1,18}", text) else None

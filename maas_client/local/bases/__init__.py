@@ -204,7 +204,7 @@ def _template_for_weights(model: str, name: str) -> ChatTemplate:
 def _architecture(folder: Path) -> str:
     try:
         return str(json.loads((folder / "config.json").read_bytes())["model_type"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError(
             f"{folder} contains no model: config.json is missing or has no model_type",
             hint="Use a folder written by save_pretrained() or downloaded from the hub.",

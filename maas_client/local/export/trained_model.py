@@ -140,6 +140,6 @@ def _not_found(model: str, state: Path) -> NotFoundError:
 def _card(folder: Path) -> dict[str, Any]:
     try:
         card_base = json.loads((folder / CARD).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return card_base if isinstance(card_base, dict) else {}

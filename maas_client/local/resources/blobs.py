@@ -7,7 +7,6 @@ block list is committed. Storage emulators often get these two wrong.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 import secrets
@@ -94,7 +93,7 @@ def parse_date(name: str, header: str | None) -> datetime | None:
         return None
     try:
         parsed = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ApiError(
             400,
             "InvalidHeaderValue",
@@ -350,7 +349,7 @@ def check_md5(header: str | None, draft: PendingFile) -> None:
         return
     try:
         expected = base64.b64decode(header, validate=True)
-    except binascii.Error:
+    except ValueError:  # also for text that is not ASCII
         expected = b""
     if len(expected) != hashlib.md5(usedforsecurity=False).digest_size:
         raise ApiError(400, "InvalidMd5", "The MD5 value specified in the request is invalid.")
@@ -375,7 +374,7 @@ def _committed(blob: Record, block: str) -> tuple[int, int] | None:
 def _check_block_id(block: str) -> None:
     try:
         raw = base64.b64decode(block, validate=True)
-    except binascii.Error:
+    except ValueError:  # also for text that is not ASCII
         raw = b""
     if not 1 <= len(raw) <= 64:
         raise ApiError(

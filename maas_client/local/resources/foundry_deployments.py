@@ -171,7 +171,7 @@ def _check_sku(model: str, sku: dict[str, Any] | None) -> None:
     Models that Azure does not deploy serverless take every SKU here, so that they can be tried.
     """
     capacity = (sku or {}).get("capacity", 1)
-    if sku and isinstance(capacity, str) and capacity.isascii() and capacity.isdigit():
+    if sku and isinstance(capacity, str) and re.fullmatch(r"[0-9]{1,18}", capacity):
         capacity = sku["capacity"] = int(capacity)  # azure-cli writes it as a string
     if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
         raise _invalid("sku.capacity must be a whole number from 1.", "sku.capacity")

@@ -224,7 +224,7 @@ def _fits(call: dict[str, Any], schemas: dict[str, Schema]) -> bool:
 def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

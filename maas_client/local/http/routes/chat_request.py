@@ -404,7 +404,7 @@ class _Reader:
                 raise self.error(f"{place}.function.{name}", "must be a string")
         try:
             json.loads(function["arguments"] or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self.error(f"{place}.function.arguments", "must be JSON") from None
         return str(call["id"])
 

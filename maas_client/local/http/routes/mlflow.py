@@ -362,7 +362,7 @@ _KEY = (
 )
 _CLAUSE = re.compile(
     rf"\s*{_KEY}\s*(?P<op>!=|>=|<=|=|>|<|(?<=\s)I?LIKE(?=\s))\s*"
-    r"(?P<value>'[^']*'|\"[^\"]*\"|[-+]?\d[\d.eE+-]*)\s*(?P<and>\bAND\b|$)",
+    r"(?P<value>'[^']*'|\"[^\"]*\"|[-+]?\d{1,300}(?:\.\d*)?(?:e[-+]?\d+)?)\s*(?P<and>\bAND\b|$)",
     re.IGNORECASE,
 )
 _ORDER = re.compile(rf"\s*{_KEY}(?:\s+(?P<direction>ASC|DESC))?\s*", re.IGNORECASE)
@@ -432,15 +432,27 @@ def _matches(lookup: Lookup, clause: re.Match[str]) -> bool:
         return group == "tag" and symbol == "!="
     expected: Any = value[1:-1] if value[0] in "'\"" else float(value)
     if symbol in ("LIKE", "ILIKE"):
-        wildcards = {"%": ".*", "_": "."}
-        pattern = "".join(wildcards.get(c) or re.escape(c) for c in str(expected))
-        flags = re.DOTALL | (re.IGNORECASE if symbol == "ILIKE" else 0)
-        return re.fullmatch(pattern, str(actual), flags) is not None
+        return _is_like(str(actual), str(expected), ignore_case=symbol == "ILIKE")
     if isinstance(actual, str) != isinstance(expected, str):
         if symbol not in ("=", "!="):
             raise _invalid(f"{key[:60]} is compared with a value of another type.")
         actual, expected = str(actual), str(expected)
     return _COMPARE[symbol](actual, expected)
+
+
+def _is_like(text: str, pattern: str, *, ignore_case: bool) -> bool:
+    """Return whether a text has the form of a LIKE pattern.
+
+    Each piece between two ``%`` takes its first place and keeps it (an atomic group): with backtracking, a
+    pattern of a few ``%`` would take minutes.
+    """
+    first, *others = [
+        "".join("." if c == "_" else re.escape(c) for c in piece) for piece in pattern.split("%")
+    ]
+    last = f".*{others[-1]}" if others else ""
+    middle = "".join(f"(?>.*?{piece})" for piece in others[:-1])
+    flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
+    return re.fullmatch(f"{first}{middle}{last}", text, flags) is not None
 
 
 def _page(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -110,8 +111,8 @@ def _check_expiry(anchor: Any, seconds: str | None) -> int:
         raise invalid_payload(
             "expires_after.anchor must be created_at.", param="expires_after.anchor"
         )
-    if not (seconds and seconds.isascii() and seconds.isdigit()
-            and 1_209_600 <= int(seconds[:9]) <= 2_592_000):  # fmt: skip
+    is_number = re.fullmatch(r"[0-9]{1,9}", seconds or "") is not None
+    if not seconds or not is_number or not 1_209_600 <= int(seconds) <= 2_592_000:
         raise invalid_payload(
             "expires_after.seconds must be from 1209600 to 2592000.", param="expires_after.seconds"
         )
