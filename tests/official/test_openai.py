@@ -254,6 +254,9 @@ def test_job_from_creation_to_results(client: openai.OpenAI) -> None:
     assert done.method.supervised.hyperparameters.n_epochs == 2
     assert done.metadata["simulated"] == "true"
     _check_events(client, job.id)
+    with pytest.raises(openai.InternalServerError) as refused:
+        client.files.delete(done.result_files[0])
+    assert refused.value.status_code == 501
     _check_results(client, done.result_files)
     assert job.id in [j.id for j in client.fine_tuning.jobs.list(limit=1)]
     assert done.fine_tuned_model in [m.id for m in client.models.list()]

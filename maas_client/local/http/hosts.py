@@ -23,7 +23,7 @@ TUNNEL_AUTHORITY = "maas.authority"
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _ENDPOINT = re.compile(r"([a-z0-9-]+)\.([a-z0-9]+)\.models\.ai\.azure\.com")
-_BLOB = re.compile(r"([a-z0-9]+)\.blob\.core\.windows\.net")
+_BLOB = re.compile(r"([a-z0-9]+(?:-secondary)?)\.blob\.core\.windows\.net")
 _RESOURCE = re.compile(
     r"[a-z0-9-]+\.(openai\.azure\.com|services\.ai\.azure\.com|cognitiveservices\.azure\.com)"
 )

@@ -11,7 +11,7 @@ from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http.routes import azureml, foundry, login
 from maas_client.wire import openai_service
 from maas_client.wire.operation import Operation, Plane, expand_path
-from tests.contract.server.conftest import Azure, chats
+from tests.contract.server.conftest import WS, Azure, chats
 
 ROUTES = sorted(
     {
@@ -278,6 +278,22 @@ def test_members_of_an_endpoint_without_effect_are_refused(
     body = {"location": "eastus2", "properties": {**model, **properties}}
     response = azure.arm("PUT", "/serverlessEndpoints/members", json=body)
     assert (response.status_code, response.json()["error"]["target"]) == (status, target)
+
+
+def test_members_of_a_sku_without_effect_are_refused(azure: Azure):
+    accounts = WS.replace("MachineLearningServices/workspaces", "CognitiveServices/accounts")
+    model = {"format": "Microsoft", "name": "Phi-4-mini-instruct", "version": "1"}
+    for path, sku, properties in (
+        (f"{accounts}/deployments/d1", "GlobalStandard", {"model": model}),
+        (f"{WS}/serverlessEndpoints/d1", "Consumption",
+         {"modelSettings": {"modelId": "azureml://registries/azureml/models/Phi-4"}}),
+    ):  # fmt: skip
+        body = {"location": "eastus2"} if "serverless" in path else {}
+        body |= {"sku": {"name": sku, "tier": "Free"}, "properties": properties}
+        params = {"api-version": "2024-10-01-preview" if "serverless" in path else "2025-09-01"}
+        for refused in (azure.http.put(path, params=params, json=body),
+                        azure.http.patch(path, params=params, json={"sku": body["sku"]})):  # fmt: skip
+            assert (refused.status_code, refused.json()["error"]["target"]) == (501, "sku.tier")
 
 
 def test_fields_of_run_history_without_effect_are_refused(azure: Azure):

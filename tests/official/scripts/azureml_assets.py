@@ -127,6 +127,15 @@ def jobs() -> None:
     assert [j.name for j in ml.jobs.list(list_view_type=ARCHIVED)] == ["job1"]
     ml.jobs.restore("job1")
     assert {j.name for j in ml.jobs.list()} == {"job1", "job2"}
+    job = ml.jobs.get("job1")
+    job.tags, job.description, job.display_name = {"team": "x"}, "first", "shown"
+    ml.jobs.create_or_update(job)
+    job = ml.jobs.get("job1")
+    assert (job.tags, job.description, job.display_name) == ({"team": "x"}, "first", "shown")
+    assert [j.name for j in ml.jobs.list(tag="team")] == ["job1"]
+    assert not list(ml.jobs.list(tag="absent"))
+    assert not list(ml.jobs.list(job_type="Command"))
+    assert not list(ml.jobs.list(parent_job_name="job1"))
 
 
 def registry() -> None:

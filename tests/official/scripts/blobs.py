@@ -3,6 +3,9 @@
 import hashlib
 import random
 import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from azure.ai.ml import MLClient  # noqa: TID253 - an application's own script
@@ -13,7 +16,14 @@ from azure.core.exceptions import (  # noqa: TID253 - as above
     ResourceNotFoundError,
 )
 from azure.identity import ClientSecretCredential  # noqa: TID253 - as above
-from azure.storage.blob import BlobBlock, BlobClient, ContainerClient  # noqa: TID253 - as above
+from azure.storage.blob import (  # noqa: TID253 - as above
+    BlobBlock,
+    BlobClient,
+    ContainerClient,
+    ContentSettings,
+    ImmutabilityPolicy,
+    generate_blob_sas,
+)
 
 credential = ClientSecretCredential("72f988bf-86f1-41af-91ab-2d7cd011db47", "app", "a-secret")
 workspace = MLClient(credential, "11111111-2222-3333-4444-555555555555", "rg1", "proj1")
@@ -81,8 +91,19 @@ def large() -> None:
     whole = client.download_blob(max_concurrency=4).readall()
     assert hashlib.sha256(whole).digest() == hashlib.sha256(data).digest()
     checked = blob("checked.bin", max_single_put_size=2**20, max_block_size=2**20)
-    checked.upload_blob(data[: 5 * 2**20], validate_content=True, max_concurrency=3)
+    settings = ContentSettings(content_type="application/jsonl", cache_control="no-store")
+    checked.upload_blob(
+        data[: 5 * 2**20],
+        validate_content=True,
+        max_concurrency=3,
+        metadata={"a": "b"},
+        content_settings=settings,
+    )
     assert checked.download_blob(validate_content=True).readall() == data[: 5 * 2**20]
+    properties = checked.get_blob_properties()
+    assert properties.metadata == {"a": "b"}
+    assert properties.content_settings.content_type == "application/jsonl"
+    assert properties.content_settings.cache_control == "no-store"
 
 
 def blocks() -> None:
@@ -127,10 +148,70 @@ def tokens() -> None:
     assert refused.value.error_code == "AuthenticationFailed"
 
 
+def with_permission(permission: str, name: str, **options: Any) -> BlobClient:
+    """Return a client with a SAS for one blob, signed with an account key."""
+    expiry = datetime.now(UTC) + timedelta(hours=1)
+    token = generate_blob_sas(
+        store.account_name, store.container_name, f"{lead}/{name}", account_key="QUFB",
+        permission=permission, expiry=expiry, **options,
+    )  # fmt: skip
+    return BlobClient(account, store.container_name, f"{lead}/{name}", credential=token)
+
+
+def second_acts() -> None:
+    """Conditions and permissions are honoured; what is not implemented is 501 and changes nothing."""
+    client = blob("second")
+    client.upload_blob(b"0123456789", metadata={"k": "v"})
+    past, future = datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
+    lease = "6f0c1dbb-0c0a-4a1d-b1b7-3c2f0c1f2a11"
+    policy = ImmutabilityPolicy(expiry_time=future, policy_mode="Unlocked")
+    acts: list[tuple[int, Callable[[], object]]] = [
+        (501, client.create_snapshot),
+        (501, client.acquire_lease),
+        (501, client.get_blob_tags),
+        (501, client.undelete_blob),
+        (501, lambda: client.set_blob_tags({"a": "b"})),
+        (501, lambda: client.set_standard_blob_tier("Cool")),
+        (501, lambda: client.set_immutability_policy(policy)),
+        (501, lambda: client.set_legal_hold(True)),
+        (501, lambda: client.upload_blob(b"x", overwrite=True, tags={"a": "b"})),
+        (501, lambda: client.upload_blob(b"x", overwrite=True, lease=lease)),
+        (501, lambda: client.upload_blob(b"x", overwrite=True, encryption_scope="s")),
+        (501, lambda: client.delete_blob(lease=lease)),
+        (501, lambda: client.delete_blob(delete_snapshots="only")),
+        (501, lambda: client.upload_blob_from_url(f"{client.url}?{sas}", overwrite=True)),
+        (501, lambda: client.commit_block_list([], tags={"a": "b"})),
+        (501, lambda: list(container.find_blobs_by_tags("a='b'"))),
+        (501, lambda: list(container.list_blobs(include=["tags"]))),
+        (501, lambda: container.delete_blobs(f"{lead}/second")),
+        (412, lambda: client.delete_blob(if_modified_since=future)),
+        (412, lambda: client.get_blob_properties(if_unmodified_since=past)),
+        (416, lambda: client.download_blob(offset=20, length=3)),
+        (403, lambda: with_permission("r", "second").upload_blob(b"x", overwrite=True)),
+        (403, lambda: with_permission("c", "second").upload_blob(b"x", overwrite=True)),
+        (403, lambda: with_permission("w", "second").delete_blob()),
+        (403, lambda: with_permission("r", "second").set_blob_metadata({"q": "1"})),
+        (403, lambda: with_permission("t", "second").download_blob()),
+        (403, lambda: with_permission("r", "second", start=future).download_blob()),
+        (403, lambda: with_permission("r", "second", ip="203.0.113.9").download_blob()),
+    ]
+    for number, (status, act) in enumerate(acts):
+        with pytest.raises(HttpResponseError) as refused:
+            act()
+        assert refused.value.status_code == status, (number, refused.value)
+    assert client.download_blob(offset=8, length=30).readall() == b"89"
+    assert client.download_blob().readall() == b"0123456789"
+    assert client.get_blob_properties().metadata == {"k": "v"}
+    with_permission("c", "third").upload_blob(b"new")
+    override = with_permission("r", "third", content_type="text/x").get_blob_properties()
+    assert override.content_settings.content_type == "text/x"
+
+
 small()
 conditions()
 large()
 blocks()
 lists()
 tokens()
+second_acts()
 print("answered")

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import stored_properties
 from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import Record
@@ -195,6 +196,12 @@ def _is_rising(context: RequestContext) -> bool:
             target="$orderBy",
         )
     return direction != "desc"
+
+
+def check_sku(context: RequestContext, members: tuple[str, ...]) -> None:
+    """Refuse a ``sku`` that is no object, and members of it that have no effect."""
+    if context.json.get("sku") is not None:
+        stored_properties(context.op, context.json["sku"], "sku", stored_names=members)
 
 
 def has_all(values: dict[str, Any] | None, condition: str | None) -> bool:

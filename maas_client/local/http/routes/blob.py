@@ -139,9 +139,9 @@ async def put_blob(context: RequestContext) -> Response:
     return _write_response(record, base64.b64encode(draft.md5.digest()).decode())
 
 
-@accepts(query=("blockid",), headers=("x-ms-copy-source",))
+@accepts(query=("blockid",), headers=("x-ms-copy-source", "x-ms-meta-"))
 async def put_block(context: RequestContext) -> Response:
-    """Put Block."""
+    """Put Block. azure-storage-blob sends the blob's metadata here too; Put Block List sets it."""
     if "x-ms-copy-source" in context.request.headers:
         raise _copies_nothing("Put Block From URL")
     container, name = _container_and_blob(context, "w")

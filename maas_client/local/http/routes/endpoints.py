@@ -10,6 +10,7 @@ from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import ENVELOPE, accepts, stored_properties
 from maas_client.local.http.routes.arm import (
     async_operation_headers,
+    check_sku,
     list_page,
     location_headers,
     system_data,
@@ -50,6 +51,7 @@ def create(context: RequestContext) -> Response:
         stored_names=("modelId",),
     )
     _check_content_safety(context.op, properties.get("contentSafety"))
+    check_sku(context, ("name",))
     if str(properties.get("authMode", "Key")).casefold() != "key":
         raise ApiError(
             501,
@@ -113,9 +115,9 @@ def list_endpoints(context: RequestContext) -> dict[str, Any]:
 @accepts(fields=("tags", "sku"))
 def patch(context: RequestContext) -> dict[str, Any]:
     """PATCH tags and sku."""
-    for name in ("tags", "sku"):
-        if name in context.json and not isinstance(context.json[name], dict):
-            raise user_error(f"{name} must be an object.", target=name)
+    if not isinstance(context.json.get("tags", {}), dict):
+        raise user_error("tags must be an object.", target="tags")
+    check_sku(context, ("name",))
     record = context.services.deployments.patch(
         context.workspace.guid, context.path_params["endpoint"], context.json
     )

@@ -180,6 +180,13 @@ def get_content(context: RequestContext) -> Response:
 
 def delete_file(context: RequestContext) -> dict[str, Any]:
     """DELETE a file; jobs that use it are not affected."""
+    if results.find_job(context, context.path_params["file"]):
+        raise ApiError(
+            501,
+            "NotImplemented",
+            "The local server does not delete the file of a job's results. Delete the job.",
+            target="file",
+        )
     file_store(context).delete(context.path_params["file"])
     return {"object": "file", "id": context.path_params["file"], "deleted": True}
 

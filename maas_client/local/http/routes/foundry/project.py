@@ -200,6 +200,9 @@ def put_dataset(context: RequestContext) -> Response:
     for name, kind in (("type", str), ("dataUri", str), ("description", str), ("tags", dict)):
         if name in body and not isinstance(body[name], kind):
             raise user_error(f"{name} has the wrong type.", target=name)
+    for key, value in body.get("tags", {}).items():
+        if not isinstance(value, str):
+            raise user_error(f"tags.{key[:60]} must be a string.", target="tags")
     _check_connection(body)
     record, is_new = _datasets(context).put(
         context.path_params["name"],
