@@ -31,6 +31,19 @@ MEANINGFUL_NAMES = frozenset(
     )
 )  # fmt: skip
 """Normalized names of members that carry meaning: a row is not converted without them."""
+VERDICT_NAMES = (
+    "is_correct",
+    "correct",
+    "is_good",
+    "is_helpful",
+    "is_accepted",
+    "accepted",
+    "approved",
+    "is_approved",
+)
+"""Names of labels only where the value is wanted or unwanted: others may hold an answer or a person."""
+DEFECT_NAMES = ("is_incorrect", "incorrect", "is_wrong", "is_bad", "is_harmful", "is_toxic")
+"""Names of labels that are true for an unwanted answer."""
 _SEPARATORS = re.compile(r"[\s_.-]+")
 
 

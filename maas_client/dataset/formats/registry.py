@@ -12,8 +12,10 @@ from typing import Any
 
 from maas_client.dataset.formats import converters
 from maas_client.dataset.formats.fields import (
+    DEFECT_NAMES,
     MEANINGFUL_NAMES,
     MEDIA_NAMES,
+    VERDICT_NAMES,
     ConversionError,
     Fields,
     KeyNote,
@@ -318,19 +320,6 @@ _LABEL_NAMES = (
     "desirable",
     "is_preferred",
 )
-_VERDICT_NAMES = (
-    "is_correct",
-    "correct",
-    "is_good",
-    "is_helpful",
-    "is_accepted",
-    "accepted",
-    "approved",
-    "is_approved",
-)
-"""Names of labels only where the value is wanted or unwanted: others may hold an answer or a person."""
-_DEFECT_NAMES = ("is_incorrect", "incorrect", "is_wrong", "is_bad", "is_harmful", "is_toxic")
-"""Names of labels that are true for an unwanted answer."""
 _WANTED = frozenset(
     ("true", "1", "1.0", "good", "desirable", "chosen", "yes", "positive", "accepted", "preferred",
      "correct", "right", "up", "upvote", "thumbs_up", "like")
@@ -344,8 +333,8 @@ _UNWANTED = frozenset(
 def _check_label(fields: Fields) -> None:
     """Raise if the row's label says that its answer is unwanted, or says neither."""
     for name, key in fields.unread():
-        is_defect = name in map(normalize_key, _DEFECT_NAMES)
-        is_verdict = is_defect or name in map(normalize_key, _VERDICT_NAMES)
+        is_defect = name in map(normalize_key, DEFECT_NAMES)
+        is_verdict = is_defect or name in map(normalize_key, VERDICT_NAMES)
         is_label = is_verdict or name in map(normalize_key, _LABEL_NAMES)
         if not is_label or fields.is_ignored(name):
             continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from maas_client.dataset.formats.fields import DEFECT_NAMES, VERDICT_NAMES
 from maas_client.dataset.formats.messages import SYSTEM_NAMES, normalize_mask_key, weight_for
 from maas_client.dataset.issues import Issue, KeyPath
 
@@ -18,6 +19,8 @@ _SYSTEM_KEYS = frozenset(name.replace("_", "") for name in SYSTEM_NAMES)
 """Keys beside ``messages`` whose text is the system message, without underscores."""
 _MEANINGFUL_KEYS = frozenset(
     [
+        *VERDICT_NAMES,
+        *DEFECT_NAMES,
         "label",
         "labels",
         "score",

@@ -243,6 +243,7 @@ BROKEN_CHATS = [
     BrokenLine("mask of another tool", "CHAT_KEY_UNKNOWN", row(USER, {**ANSWER, "loss": False}), b'"loss"', "/messages/1/loss", severity="warning"),
     BrokenLine("mask of another tool, foundry", "CHAT_KEY_UNKNOWN", row(USER, {**ANSWER, "train_on_turn": 0}), b'"train_on_turn"', "/messages/1/train_on_turn", target="foundry"),
     BrokenLine("system beside messages", "CHAT_SYSTEM_OUTSIDE", row(USER, ANSWER, system="Be brief."), b'"system"', "/system", severity="warning"),
+    BrokenLine("a wrong answer", "CHAT_ROW_KEY", row(USER, ANSWER, is_correct=False), b'"is_correct"', "/is_correct", severity="warning"),
     BrokenLine("score beside messages", "CHAT_ROW_KEY", row(USER, ANSWER, score=0.1), b'"score"', "/score", severity="warning"),
     BrokenLine("list around a row", "CHAT_NOT_OBJECT", dump([{"messages": [USER, ANSWER]}]), b"[", ""),
     BrokenLine("row as text", "CHAT_NOT_OBJECT", dump(row(USER, ANSWER).decode()), b'"', ""),
