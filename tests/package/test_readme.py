@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from maas_client import cli
 from maas_client.local.embedded_server import LocalServer
@@ -65,6 +66,18 @@ def test_readme_commands_parse(command: str, capsys: pytest.CaptureFixture[str])
     except SystemExit as end:
         code = end.code
     assert code == 0, capsys.readouterr().err
+
+
+def test_pre_commit_hook_is_the_one_of_the_page() -> None:
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
+    page = (ROOT / "docs" / "how-to" / "check-data.md").read_text("utf-8")
+    config = yaml.safe_load(re.findall(r"```yaml\n(repos:.*?)```", page, re.DOTALL)[0])
+    (used,) = config["repos"][0]["hooks"]
+    assert used["id"] == hook["id"]
+    args = cli._parse([*shlex.split(hook["entry"])[1:], *used["args"], "data/train.jsonl"])
+    assert args.quiet
+    assert re.search(used["files"], "data/train.jsonl")
+    assert re.search(hook["files"], "data/train.jsonl")
 
 
 def test_feature_table_is_complete() -> None:
