@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import maas_client
-from maas_client import catalog, cli, errors, types
+from maas_client import _client, catalog, cli, errors, testing, types
 from maas_client._settings import SETTINGS
 from maas_client.dataset.codes import all_codes
 
@@ -54,15 +54,14 @@ def test_site_has_every_public_name(site: Path) -> None:
     names = {*maas_client.__all__, *types.__all__, *errors.__all__} - modules
     assert not names - documented
     methods = {
-        "create",
-        "wait",
-        "save_checkpoint",
-        "upload",
-        "complete",
-        "stream",
-        "delete_overdue",
+        f"maas_client._client.{resource.__name__}.{name}"
+        for resource in _client.Resource.__subclasses__()
+        for name in vars(resource)
+        if not name.startswith("_") and not resource.__name__.startswith("Async")
     }
-    assert not methods - documented
+    assert len(methods) > 30
+    assert not methods - anchors
+    assert not set(testing.__all__) - documented
     assert "hyperparameters: Hyperparameters" in text_of(site, "reference/api/clients")
 
 
