@@ -11,6 +11,8 @@ BIN := .venv/bin
 	@if ! command -v npm >/dev/null; then echo "npm is not installed: tests of JavaScript clients will be skipped"; \
 	elif ! npm install --prefix tests/official --no-audit --no-fund --loglevel=error; then \
 		echo "npm could not install the packages: tests of JavaScript clients will be skipped"; fi
+	@$(BIN)/uv pip install -q -p $(BIN)/python --target .venv/mlflow 'mlflow-skinny>=3.15' || \
+		echo "mlflow-skinny could not be installed: its test will be skipped"
 	touch .venv/.demo $@
 
 # What the demo needs. Its base weights (pinned in maas_client/local/bases/smollm2.py) are downloaded meanwhile:

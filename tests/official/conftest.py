@@ -65,12 +65,12 @@ class ServerProcess:
             "NO_PROXY": "127.0.0.1,localhost",
         }
 
-    def run(self, script: str, *args: str, timeout_s: float = 240) -> str:
-        """Run one of ``scripts/`` in a separate process and return its output."""
+    def run(self, script: str, *args: str, timeout_s: float = 240, **variables: str) -> str:
+        """Run one of ``scripts/`` in a separate process, with more variables, and return its output."""
         path = Path(__file__).parent / "scripts" / script
         done = subprocess.run(
             [sys.executable, "-W", "ignore", str(path), *args],
-            env=self.environment | CREDENTIALS,
+            env=self.environment | CREDENTIALS | variables,
             cwd=self.folder,
             capture_output=True,
             text=True,
