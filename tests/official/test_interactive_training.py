@@ -106,6 +106,10 @@ def test_reinforcement_loop(session: Any) -> None:
     for loss in ("importance_sampling", "ppo", "cispo", "sapo"):
         result = session.forward_backward(batch, loss_fn=loss)
         assert len(result.loss_fn_outputs) == 3
+        if loss == "importance_sampling":
+            with pytest.raises(sdk.RequestValidationError, match="Send optim_step first"):
+                session.forward_backward(batch, loss_fn="ppo")
+            assert session.optim_step(adam(0.0)).grad_norm > 0
     assert session.optim_step(adam(0.0)).grad_norm > 0
 
 
@@ -146,13 +150,17 @@ async def test_async_client_continues_a_checkpoint(endpoint: str, session: Any) 
         gradients = await client.forward_backward_async(resumed, [datum(TOKENS)] * 2)
         step = await client.optim_step_async(resumed, adam())  # sent before the first is finished
         assert (await gradients).total_loss > 0
-        assert (await step).step_count > 1
+        assert (await step).step_count >= 1
         kept = await (await client.save_weights_and_get_sampling_client_async(resumed, "step1"))
         sampled = await client.sample(resumed, TOKENS, params(), checkpoint_id=kept.checkpoint_id)
         assert len(sampled.sequences) == 1
         stored = await (await client.save_weights_for_sampler_async(resumed, "final"))
         assert stored.checkpoint_id == "final"
-        await client.close_session(resumed)
+        unloaded = await client.sessions.begin_unload(resumed, **PREVIEW)
+        await unloaded.result()
+        assert (await client.sessions.get(resumed, **PREVIEW)).status == "succeeded"
+        with pytest.raises(exceptions.HttpResponseError, match="it was completed"):
+            await client.forward(resumed, [datum(TOKENS)])
         await client.delete_session(resumed)
         await client.delete_session(resumed)  # 404 counts as done
 

@@ -14,6 +14,7 @@ import torch  # noqa: TID253 - this module is imported by the session's process 
 
 from maas_client.chat import TEMPLATES
 from maas_client.local.resources.training_config import TrainingConfig
+from maas_client.local.sessions.loss_settings import NORMALISED_LOSSES
 from maas_client.local.sessions.losses import TokenInputs, loss_sum
 from maas_client.local.sessions.sampling import sample, swapped_weights
 from maas_client.local.training import adapters, checkpoints, load_base, save, strategies
@@ -65,6 +66,8 @@ class SessionEngine:
         self._module = _TokenModel(self._model)
         self._end_ids = self._stop_tokens(template.stop_strings)
         self._snapshots: dict[str, dict[str, torch.Tensor]] = {}
+        self._is_mean: bool | None = None
+        """Whether the losses whose gradients wait are normalised by the service; None: no gradients wait."""
         self.step = 0
         """Completed optimiser steps."""
         state = None
@@ -95,10 +98,19 @@ class SessionEngine:
 
     def forward_backward(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Add the gradients of a loss to those of earlier requests. A failure leaves them as they were."""
+        is_mean = request["loss_fn"] in NORMALISED_LOSSES
+        if self._is_mean not in (None, is_mean):
+            raise InvalidRequestError(
+                f"{request['loss_fn']} cannot add to the gradients that wait: the service sums "
+                "cross_entropy and importance_sampling, and normalises ppo, cispo and sapo. "
+                "Send optim_step first."
+            )
         weights = self._strategy.weights.values()
         before = [None if w.grad is None else w.grad.clone() for w in weights]
         try:
-            return self._forward(request, with_gradients=True)
+            result = self._forward(request, with_gradients=True)
+            self._is_mean = is_mean
+            return result
         except BaseException:
             for weight, gradient in zip(weights, before, strict=True):
                 weight.grad = gradient
@@ -154,6 +166,7 @@ class SessionEngine:
             group["lr"], group["eps"] = adam["learning_rate"], adam["eps"]
             group["betas"] = (adam["beta1"], adam["beta2"])
             group["weight_decay"] = adam["weight_decay"]
+        self._is_mean = None
         norm = self._strategy.clip_grad_norm_(0.0)
         if not math.isfinite(norm):
             self._strategy.optimizer.zero_grad()

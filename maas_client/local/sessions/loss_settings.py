@@ -12,3 +12,6 @@ LOSS_SETTINGS: Mapping[str, Mapping[str, float]] = {
     "sapo": {"tau_pos": 1.0, "tau_neg": 1.05},
 }
 """The thresholds bound the ratio of probabilities itself, not its distance from 1."""
+
+NORMALISED_LOSSES = frozenset({"ppo", "cispo", "sapo"})
+"""Losses that the service normalises, by tokens or sequences (it does not document how); here they are sums."""

@@ -34,6 +34,8 @@ _MAX_LOADED = 4
 _MAX_WAITING = 1024
 """Requests of one session that have not been carried out; further ones are refused with 429."""
 _RESULTS_KEPT = 1024
+_ENDED_KEPT = 8
+"""Ended sessions whose results can still be polled."""
 _LONG_POLL_S = 5.0
 """How long a poll waits for its result; the SDK would look again after a second, and then ever more rarely."""
 _WATCH_S = 5.0
@@ -245,7 +247,8 @@ class Sessions:
     ) -> dict[str, Any]:
         """Accept a forward or forward_backward request."""
         live = self._active(scope, session_id)
-        return self._enqueue(live, op, checks.loss_request(loss_input, live.limits))
+        fields = await asyncio.to_thread(checks.loss_request, loss_input, live.limits)
+        return self._enqueue(live, op, fields)
 
     async def optim_step(self, scope: str, session_id: str, adam: dict[str, Any]) -> dict[str, Any]:
         """Accept an optimiser step."""
@@ -394,6 +397,7 @@ class Sessions:
                     request_id, message = entry
                     if message["op"] == "complete":
                         status, reason = "succeeded", "it was completed"
+                        await self._set_status(live.scope, live.session_id, status, reason)
                         self._finish(live, request_id, {"status": "completed", "result": {}})
                         break
                     if not await self._carry_out(live, request_id, message):
@@ -409,6 +413,13 @@ class Sessions:
                 record = self._store.read.get(_KIND, live.scope, live.session_id)
                 if record is not None:
                     self._fail_pending(live, record)
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        """Drop the results of sessions that ended before the newest ones."""
+        ended = [key for key, live in self._live.items() if live.task and live.task.done()]
+        for session_id in ended[:-_ENDED_KEPT]:
+            del self._live[session_id]
 
     async def _carry_out(
         self, live: _LiveSession, request_id: str, message: dict[str, Any]

@@ -47,6 +47,12 @@ def gradients_of(engine: SessionEngine) -> dict[str, torch.Tensor]:
     return {name: w.grad.clone() for name, w in weights if w.grad is not None}
 
 
+def clear(engine: SessionEngine) -> None:
+    """Drop the gradients that wait, without a step."""
+    engine._strategy.optimizer.zero_grad()
+    engine._is_mean = None
+
+
 def datum(tokens: list[int], number: int = 0) -> dict[str, Any]:
     """Return an example whose values differ from token to token, a third of them without a weight."""
     count = len(tokens) - 1
@@ -98,10 +104,10 @@ def engine(base: BaseWeights, tmp_path_factory: pytest.TempPathFactory) -> Sessi
 def test_loss_and_gradients_equal_plain_torch(engine: SessionEngine, loss: str) -> None:
     data = [datum([5, 9, 30, 31, 32, 7, 11], 1), datum([40, 41, 42, 43], 2)]
     weights = engine._strategy.weights
-    engine._strategy.optimizer.zero_grad()
+    clear(engine)
     result = engine.forward_backward(request(data, loss))
     gradients = gradients_of(engine)
-    engine._strategy.optimizer.zero_grad()
+    clear(engine)
 
     from maas_client.local.training.attention import standard_attention
 
@@ -119,7 +125,7 @@ def test_loss_and_gradients_equal_plain_torch(engine: SessionEngine, loss: str) 
     for name, weight in weights.items():
         assert weight.grad is not None
         assert float((weight.grad - gradients[name]).abs().max()) <= 1e-6 * max(1.0, scale), name
-    engine._strategy.optimizer.zero_grad()
+    clear(engine)
 
 
 def test_forward_leaves_gradients_alone(engine: SessionEngine) -> None:
@@ -138,7 +144,20 @@ def test_failed_request_leaves_gradients_as_they_were(engine: SessionEngine) -> 
     after = gradients_of(engine)
     assert before
     assert all(torch.equal(after[name], gradient) for name, gradient in before.items())
-    engine._strategy.optimizer.zero_grad()
+    clear(engine)
+
+
+def test_sums_and_normalised_losses_are_not_added(engine: SessionEngine) -> None:
+    engine.forward_backward(request([datum([5, 9, 30])], "importance_sampling"))
+    engine.forward_backward(request([datum([5, 9, 30])]))
+    before = gradients_of(engine)
+    with pytest.raises(InvalidRequestError, match="Send optim_step first"):
+        engine.forward_backward(request([datum([5, 9, 30])], "cispo"))
+    after = gradients_of(engine)
+    assert all(torch.equal(after[name], gradient) for name, gradient in before.items())
+    clear(engine)
+    engine.forward_backward(request([datum([5, 9, 30])], "cispo"))
+    clear(engine)
 
 
 def sample_request(**changes: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from anyio import to_thread
 from starlette.responses import Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
@@ -94,16 +95,24 @@ async def heartbeat(sessions: Sessions, project: str, context: RequestContext) -
 @_preview
 async def forward_backward(sessions: Sessions, project: str, context: RequestContext) -> Any:
     """POST a batch for gradients."""
-    body = wire.ForwardBackward.model_validate(context.json).forward_backward_input
-    session = context.path_params["session"]
-    return await sessions.train(project, session, "forward_backward", body.dump())
+    body = await to_thread.run_sync(_loss_input, wire.ForwardBackward, context.json)
+    return await sessions.train(project, context.path_params["session"], "forward_backward", body)
 
 
 @_preview
 async def forward(sessions: Sessions, project: str, context: RequestContext) -> Any:
     """POST a batch without gradients."""
-    body = wire.Forward.model_validate(context.json).forward_input
-    return await sessions.train(project, context.path_params["session"], "forward", body.dump())
+    body = await to_thread.run_sync(_loss_input, wire.Forward, context.json)
+    return await sessions.train(project, context.path_params["session"], "forward", body)
+
+
+def _loss_input(
+    model: type[wire.ForwardBackward | wire.Forward], body: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the batch of a request. Called in a thread, because a batch may have megabytes."""
+    (value,) = model.model_validate(body).dump().values()
+    batch: dict[str, Any] = value
+    return batch
 
 
 @_preview
