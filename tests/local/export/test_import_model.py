@@ -18,6 +18,7 @@ from maas_client.local import bases  # noqa: E402
 from maas_client.local.export.import_model import import_folder  # noqa: E402
 from maas_client.local.export.trained_model import TrainedModel  # noqa: E402
 from maas_client.local.state import atomic_folder  # noqa: E402
+from tests.fuzz import parsers  # noqa: E402
 
 
 @pytest.fixture
@@ -160,3 +161,7 @@ def test_sizes_out_of_bounds_are_refused_before_a_network_is_built(
     (folder / "config.json").write_text(json.dumps(config | {name: value}))
     with pytest.raises(ConfigError, match=name):
         import_folder(folder, tmp_path / "in", base)
+
+
+def test_random_safetensors_are_read_or_refused():
+    parsers.check_safetensors(count=300, seed=0)
