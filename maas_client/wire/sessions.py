@@ -113,7 +113,8 @@ class LossInputs(RequestModel):
     """What a loss needs for each token; each tensor has as many values as the input has tokens."""
 
     target_tokens: Tensor
-    weights: Tensor
+    weights: Tensor | None = None
+    """Needed by ``cross_entropy``. Without it other losses count each token: Microsoft's recipes send none."""
     advantages: Tensor | None = None
     """Needed by every loss but ``cross_entropy``. May be empty."""
     logprobs: Tensor | None = None
@@ -162,10 +163,12 @@ class LossInput(RequestModel):
     loss_fn_config: LossConfig | None = None
 
     @model_validator(mode="after")
-    def _check_advantages(self) -> LossInput:
-        if self.loss_fn == "cross_entropy":
-            return self
+    def _check_needed(self) -> LossInput:
         for number, datum in enumerate(self.data):
+            if self.loss_fn == "cross_entropy":
+                if datum.loss_fn_inputs.weights is None:
+                    raise ValueError(f"cross_entropy needs weights, and data[{number}] has none")
+                continue
             advantages = datum.loss_fn_inputs.advantages
             if advantages is None or not advantages.data:
                 raise ValueError(f"{self.loss_fn} needs advantages, and data[{number}] has none")

@@ -103,10 +103,15 @@ def test_reinforcement_loop(session: Any) -> None:
             "advantages": [0.0] * before + [number - 1.0] * count,
         }
         batch.append(datum(TOKENS + sequence.tokens, **columns))
+    with_weights = session.forward_backward(batch, loss_fn="importance_sampling").total_loss
+    for item in batch:  # Microsoft's recipes send no weights for these losses
+        del item.loss_fn_inputs["weights"]
     for loss in ("importance_sampling", "ppo", "cispo", "sapo"):
         result = session.forward_backward(batch, loss_fn=loss)
         assert len(result.loss_fn_outputs) == 3
         if loss == "importance_sampling":
+            assert result.total_loss == with_weights
+            assert result.total_loss != 0
             with pytest.raises(sdk.RequestValidationError, match="Send optim_step first"):
                 session.forward_backward(batch, loss_fn="ppo")
             assert session.optim_step(adam(0.0)).grad_norm > 0
@@ -171,6 +176,7 @@ REFUSED_BATCHES: dict[str, tuple[dict[str, list[float]], dict[str, Any], str]] =
     "lengths": ({"weights": [1.0]}, {}, "1 values for 5 tokens"),
     "loss": ({}, {"loss_fn": "dro"}, "loss_fn"),
     "advantages": ({}, {"loss_fn": "ppo"}, "needs advantages"),
+    "logprobs": ({"advantages": [1.0] * 5}, {"loss_fn": "sapo"}, "needs logprobs"),
     "config of another loss": (
         {"advantages": [1.0] * 5, "logprobs": [-1.0] * 5},
         {"loss_fn": "ppo", "loss_fn_config": {"tau_pos": 1.0}},

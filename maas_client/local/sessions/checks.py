@@ -104,6 +104,14 @@ def loss_request(loss_input: Mapping[str, Any], limits: BaseLimits) -> dict[str,
                 f"loss_fn_config.{key}",
             )
     _check_settings(name, {**LOSS_SETTINGS[name], **settings})
+    if name != "cross_entropy":
+        for number, datum in enumerate(data):
+            if not (datum["loss_fn_inputs"].get("logprobs") or {}).get("data"):
+                raise _invalid(
+                    f"{name} needs logprobs, and data[{number}] has none. Send the log probabilities with "
+                    "which the tokens were sampled.",
+                    f"data[{number}].loss_fn_inputs.logprobs",
+                )
     batch = [_datum(datum, f"data[{number}]", limits) for number, datum in enumerate(data)]
     total = sum(len(datum["tokens"]) for datum in batch)
     if total > MAX_BATCH_TOKENS:
@@ -140,7 +148,8 @@ def _datum(datum: Mapping[str, Any], where: str, limits: BaseLimits) -> dict[str
         )
     columns = {}
     for name in ("target_tokens", "weights", "advantages", "logprobs"):
-        values = (inputs.get(name) or {}).get("data") or [0.0] * len(tokens)
+        absent = 1.0 if name == "weights" else 0.0
+        values = (inputs.get(name) or {}).get("data") or [absent] * len(tokens)
         if len(values) != len(tokens):
             raise _invalid(
                 f"{where}.loss_fn_inputs.{name} has {len(values)} values for {len(tokens)} tokens.",
