@@ -172,6 +172,14 @@ def check_fields(op: Operation[Any], handler: Callable[..., Any], body: dict[str
             raise _not_implemented(op, f"the body field {name[:60]}", name)
 
 
+_TYPES: tuple[tuple[type, str, frozenset[str]], ...] = (
+    (bool, "true or false", frozenset({"isArchived", "isAnonymous"})),
+    (str, "a string", frozenset({"description", "displayName", "experimentName", "stage", "computeId"})),
+    (dict, "an object", frozenset({"tags", "properties"})),
+)  # fmt: skip
+"""The types of what every resource of ARM may have: a value of another type would be stored without effect."""
+
+
 def stored_properties(
     op: Operation[Any],
     values: Any,
@@ -198,7 +206,19 @@ def stored_properties(
     for name in present:
         if name not in stored_names:
             raise _not_implemented(op, f"{path}.{name[:60]}", f"{path}.{name}")
+        for kind, text, names in _TYPES:
+            if name in names and not isinstance(present[name], kind):
+                raise user_error(f"{path}.{name} must be {text}.", target=f"{path}.{name}")
     return present
+
+
+def check_tags(tags: Any) -> None:
+    """Raise ``ApiError`` (400) unless ``tags`` maps names to strings."""
+    if not isinstance(tags, dict):
+        raise user_error("tags must be an object.", target="tags")
+    for name, value in tags.items():
+        if not isinstance(value, str):
+            raise user_error(f"tags.{name[:60]} must be a string.", target="tags")
 
 
 def _not_implemented(op: Operation[Any], what: str, name: str) -> ApiError:

@@ -296,6 +296,65 @@ def test_members_of_a_sku_without_effect_are_refused(azure: Azure):
             assert (refused.status_code, refused.json()["error"]["target"]) == (501, "sku.tier")
 
 
+ACCOUNT = WS.replace("MachineLearningServices/workspaces", "CognitiveServices/accounts")
+MLFLOW = f"/mlflow/v2.0{WS}/api/2.0/mlflow"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "body"),
+    [
+        ("GET", f"{WS}/datastores", {"isDefault": "zzz"}, None),
+        ("GET", "/api/projects/p/connections", {"defaultConnection": "zzz"}, None),
+        ("POST", f"{WS}/datastores/workspaceblobstore/listSecrets", {}, {"expireAfterHours": True}),
+        ("POST", f"{MLFLOW}/runs/search", {}, {"experiment_ids": ["0"], "run_view_type": "zzz"}),
+        ("POST", f"{MLFLOW}/experiments/search", {}, {"view_type": "zzz", "max_results": 5}),
+        ("PUT", f"{WS}/data/typed", {}, {"properties": {"isArchived": "no"}}),
+        ("PUT", f"{WS}/data/typed/versions/1", {}, {"properties": {"dataUri": "URI", "stage": 5}}),
+        (
+            "PUT",
+            f"{WS}/data/typed/versions/1",
+            {},
+            {"properties": {"dataUri": "URI", "isArchived": "no"}},
+        ),
+        (
+            "PUT",
+            f"{WS}/data/typed/versions/1",
+            {},
+            {"properties": {"dataUri": "URI", "dataType": "zzz"}},
+        ),
+        ("PUT", f"{WS}/jobs/typed", {}, {"description": []}),
+        ("PUT", f"{WS}/jobs/typed", {}, {"isArchived": "yes"}),
+        ("PUT", f"{WS}/serverlessEndpoints/typed", {}, {"sku": {"name": 5}}),
+        ("PATCH", f"{WS}/serverlessEndpoints/typed", {}, {"tags": {"a": 1}}),
+        ("PUT", f"{ACCOUNT}/deployments/typed", {}, {"tags": {"a": 1}}),
+        ("PATCH", f"{ACCOUNT}/deployments/typed", {}, {"tags": {"a": 1}}),
+    ],
+)
+def test_values_of_another_type_are_refused(
+    azure: Azure, method: str, path: str, query: dict[str, str], body: dict[str, Any] | None
+):
+    uri = azure.upload(chats(), "typed.jsonl")
+    if path.endswith("jobs/typed"):
+        body = azure.body(uri, **(body or {}))
+    elif method == "PUT" and "typed" in path and "data" not in path:
+        model = {"format": "Microsoft", "name": "Phi-4-mini-instruct", "version": "1"}
+        settings = {"modelId": "azureml://registries/azureml/models/Phi-4"}
+        is_endpoint = "serverless" in path
+        body = {
+            "properties": {"modelSettings": settings} if is_endpoint else {"model": model},
+            **({"location": "eastus2"} if is_endpoint else {"sku": {"name": "GlobalStandard"}}),
+            **(body or {}),
+        }
+    version = "2025-09-01" if path.startswith(ACCOUNT) else "2024-10-01-preview"
+    text = json.dumps(body).replace('"URI"', json.dumps(uri))
+    content = {} if body is None else {"json": json.loads(text)}
+    params = {"api-version": "v1" if path.startswith("/api/projects") else version, **query}
+    response = azure.http.request(method, path, params=params, **content)
+    assert response.status_code == 400, response.text
+    if method == "PUT":
+        assert azure.http.get(path, params=params).status_code == 404
+
+
 def test_fields_of_run_history_without_effect_are_refused(azure: Azure):
     azure.job("history")
     for verb in ("list", "full", "sample"):

@@ -201,7 +201,9 @@ def _is_rising(context: RequestContext) -> bool:
 def check_sku(context: RequestContext, members: tuple[str, ...]) -> None:
     """Refuse a ``sku`` that is no object, and members of it that have no effect."""
     if context.json.get("sku") is not None:
-        stored_properties(context.op, context.json["sku"], "sku", stored_names=members)
+        sku = stored_properties(context.op, context.json["sku"], "sku", stored_names=members)
+        if not isinstance(sku.get("name", ""), str):
+            raise user_error("sku.name must be a string.", target="sku.name")
 
 
 def has_all(values: dict[str, Any] | None, condition: str | None) -> bool:

@@ -45,6 +45,7 @@ _DATA_PROPERTIES = frozenset(
 _MODEL_PROPERTIES = frozenset(
     {*EDITABLE_PROPERTIES, "modelType", "modelUri", "jobName", "flavors", "isAnonymous"}
 )
+_DATA_TYPES = ("uri_file", "uri_folder", "mltable")
 _CONTAINER_PROPERTIES = frozenset({"description", "tags", "properties", "isArchived"})
 _PLURAL: dict[AssetKind, str] = {"data": "data", "model": "models"}
 
@@ -68,6 +69,11 @@ def _read_properties(
 def put_data(context: RequestContext) -> Response:
     """PUT a data version; its URI cannot be changed later."""
     properties = _read_properties(context, m.DataVersionProperties, _DATA_PROPERTIES)
+    if str(properties.get("dataType", "uri_file")).casefold() not in _DATA_TYPES:
+        raise user_error(
+            f"properties.dataType must be one of {', '.join(_DATA_TYPES)}.",
+            target="properties.dataType",
+        )
     record, is_new = context.services.assets.put_data(
         context.workspace,
         context.path_params["name"],

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.parameters import ENVELOPE, accepts, stored_properties
+from maas_client.local.http.parameters import ENVELOPE, accepts, check_tags, stored_properties
 from maas_client.local.http.routes.arm import (
     async_operation_headers,
     check_sku,
@@ -115,8 +115,7 @@ def list_endpoints(context: RequestContext) -> dict[str, Any]:
 @accepts(fields=("tags", "sku"))
 def patch(context: RequestContext) -> dict[str, Any]:
     """PATCH tags and sku."""
-    if not isinstance(context.json.get("tags", {}), dict):
-        raise user_error("tags must be an object.", target="tags")
+    check_tags(context.json.get("tags", {}))
     check_sku(context, ("name",))
     record = context.services.deployments.patch(
         context.workspace.guid, context.path_params["endpoint"], context.json

@@ -115,7 +115,7 @@ def search_runs(context: RequestContext) -> dict[str, Any]:
     experiment_ids = context.json.get("experiment_ids") or []
     if not isinstance(experiment_ids, list):
         raise _invalid("experiment_ids must be a list.")
-    if str(context.json.get("run_view_type") or "ACTIVE_ONLY").upper() == "DELETED_ONLY":
+    if _is_deleted_only(context, "run_view_type"):
         return {"runs": []}
     jobs = context.services.jobs.list_page(context.workspace.guid, None, -1)
     runs = [
@@ -251,7 +251,7 @@ def get_experiment_by_name(context: RequestContext) -> dict[str, Any]:
 def search_experiments(context: RequestContext) -> dict[str, Any]:
     """POST: the experiments that match a filter, in pages."""
     experiments = list(_experiments(context).values())
-    if str(context.json.get("view_type") or "ACTIVE_ONLY").upper() == "DELETED_ONLY":
+    if _is_deleted_only(context, "view_type"):
         experiments = []
     page, token = _search(
         context,
@@ -378,6 +378,14 @@ def _split_key(match: re.Match[str]) -> tuple[str, str]:
     group = (match["group"] or "attribute").lower()
     names = {"metr": "metric", "para": "param", "tag": "tag", "tags": "tag"}
     return names.get(group[:4], "attribute"), match["key"].strip('`"')
+
+
+def _is_deleted_only(context: RequestContext, name: str) -> bool:
+    """Return whether a search wants deleted ones only; nothing here is in that state."""
+    view = str(context.json.get(name) or "ACTIVE_ONLY").upper()
+    if view not in ("ACTIVE_ONLY", "DELETED_ONLY", "ALL"):
+        raise _invalid(f"{name} must be ACTIVE_ONLY, DELETED_ONLY or ALL.")
+    return view == "DELETED_ONLY"
 
 
 def _search(

@@ -70,6 +70,8 @@ def get_discovery(context: RequestContext) -> dict[str, Any]:
 def list_datastores(context: RequestContext) -> dict[str, Any]:
     """GET the default datastore and the one that runs write to; ``isDefault`` selects one of them."""
     is_default = context.query_params.get("isDefault", "").casefold()
+    if is_default not in ("", "true", "false"):
+        raise user_error("isDefault must be true or false.", target="isDefault")
     names = [
         name
         for name in _DATASTORES
@@ -121,7 +123,7 @@ def list_secrets(context: RequestContext) -> dict[str, Any]:
     """POST listSecrets: a SAS for the datastore's container, read-only for the one that runs write to."""
     name = _require_datastore(context)
     hours = context.json.get("expireAfterHours", 24)
-    if not isinstance(hours, int | float) or not 0 < hours <= 168:
+    if isinstance(hours, bool) or not isinstance(hours, int | float) or not 0 < hours <= 168:
         raise user_error("expireAfterHours must be from 1 to 168.", target="expireAfterHours")
     permissions = "racwdl" if name == DEFAULT_DATASTORE else "rl"
     token = make_sas(

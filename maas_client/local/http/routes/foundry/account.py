@@ -10,12 +10,11 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 
 from maas_client.catalog import load_models as catalog_models
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.parameters import ENVELOPE, accepts, stored_properties
+from maas_client.local.http.parameters import ENVELOPE, accepts, check_tags, stored_properties
 from maas_client.local.http.routes.arm import check_sku, list_page, system_data
 from maas_client.local.http.routes.directory import list_named
 from maas_client.local.http.routes.permissions import list_capacity_usage
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
-from maas_client.local.resources.errors import user_error
 from maas_client.local.resources.foundry_deployments import (
     MAX_CAPACITY,
     SKUS,
@@ -197,6 +196,7 @@ def create_deployment(context: RequestContext) -> Response:
         )  # fmt: skip
     check_request(context.services.store, context.json)
     check_sku(context, _SKU_MEMBERS)
+    check_tags(context.json.get("tags") or {})
     record, operation = put_deployment(
         context.services.deployments, context.path_params["deployment"], context.json
     )
@@ -244,8 +244,7 @@ def list_deployments(context: RequestContext) -> dict[str, Any]:
 @accepts(fields=("tags", "sku"))
 def patch_deployment(context: RequestContext) -> dict[str, Any]:
     """PATCH tags and sku."""
-    if not isinstance(context.json.get("tags", {}), dict):
-        raise user_error("tags must be an object.", target="tags")
+    check_tags(context.json.get("tags", {}))
     check_sku(context, _SKU_MEMBERS)
     record = context.services.deployments.patch(
         FOUNDRY_SCOPE, context.path_params["deployment"], context.json

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 
 from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.parameters import accepts
+from maas_client.local.http.parameters import accepts, check_tags
 from maas_client.local.http.routes.foundry.account import account_key
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.directory import DEFAULT_SUBSCRIPTION
@@ -123,6 +123,8 @@ def list_connections(context: RequestContext) -> dict[str, Any]:
     """GET the connections, filtered."""
     kind = context.query_params.get("connectionType")
     default = context.query_params.get("defaultConnection", "true").casefold()
+    if default not in ("true", "false"):
+        raise user_error("defaultConnection must be true or false.", target="defaultConnection")
     return _list(
         [
             connection
@@ -200,9 +202,7 @@ def put_dataset(context: RequestContext) -> Response:
     for name, kind in (("type", str), ("dataUri", str), ("description", str), ("tags", dict)):
         if name in body and not isinstance(body[name], kind):
             raise user_error(f"{name} has the wrong type.", target=name)
-    for key, value in body.get("tags", {}).items():
-        if not isinstance(value, str):
-            raise user_error(f"tags.{key[:60]} must be a string.", target="tags")
+    check_tags(body.get("tags", {}))
     _check_connection(body)
     record, is_new = _datasets(context).put(
         context.path_params["name"],
