@@ -26,6 +26,7 @@ from maas_client.wire.azureml import WORKSPACE_PATH
 from maas_client.wire.operation import expand_path
 from tests.contract.server.conftest import Azure
 from tests.faults import crash_points, create_soak, interrupts, many_jobs, pollers, state_machines
+from tests.fuzz import parsers
 
 
 class Figure(NamedTuple):
@@ -49,10 +50,11 @@ class Sizes(NamedTuple):
     connections: int = 1000
     seconds: float = 15
     interrupts: int = 30
-    sequences: int = 500
+    sequences: int = 200
+    inputs: int = 1000
 
 
-SHORT = Sizes(25, 15, 2, 200, 1, 50, 1, 3, 5)
+SHORT = Sizes(25, 15, 2, 200, 1, 50, 1, 3, 5, 5)
 
 
 def _exact(name: str, counts: Mapping[str, float], wanted: Mapping[str, float]) -> Figure:
@@ -157,6 +159,15 @@ def sequences(sizes: Sizes, seed: int) -> Iterator[Figure]:
         yield _exact(name, {"differences": 0}, {"differences": 0})
 
 
+def foreign_bytes(sizes: Sizes, seed: int) -> Iterator[Figure]:
+    """Random bytes for the parsers, and changed requests for a server."""
+    for name, parser in parsers.PARSERS.items():
+        parsers.check(name, parser, sizes.inputs, seed)  # raises for an input that is not handled
+    parsers.check_requests(parsers.REQUESTS, max(1, sizes.inputs // 10), seed)
+    name = f"{sizes.inputs} inputs for each of {len(parsers.PARSERS)} parsers"
+    yield _exact(name, {"unhandled": 0}, {"unhandled": 0})
+
+
 PARTS: tuple[Callable[[Sizes, int], Iterator[Figure]], ...] = (
     creates,
     uploads,
@@ -165,6 +176,7 @@ PARTS: tuple[Callable[[Sizes, int], Iterator[Figure]], ...] = (
     interruptions,
     polling,
     sequences,
+    foreign_bytes,
 )
 
 
@@ -175,7 +187,7 @@ def run(sizes: Sizes, seed: int, show: Callable[[str], None] = lambda line: None
         start = time.monotonic()
         for figure in part(sizes, seed):
             figures.append(figure)
-            show(f"{figure.verdict:8}{figure.name:45}{figure.value:40}bar: {figure.bar}")
+            show(f"{figure.verdict:8}{figure.name:45}{figure.value:40} bar: {figure.bar}")
         show(f"        ({part.__name__}: {time.monotonic() - start:.0f} s)")
     return figures
 
