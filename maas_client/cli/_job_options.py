@@ -33,7 +33,8 @@ def add_options(parser: argparse.ArgumentParser, *, model_required: bool = True)
         help="run on your own GPUs: a compute name or an instance type (repeatable)",
     )
     parser.add_argument("--training-type", metavar="TYPE",
-                        help="foundry: GlobalStandard, Standard, DataZoneStandard or Developer")  # fmt: skip
+                        help="foundry: GlobalStandard, Standard, Developer, or DataZoneStandard (a name "
+                        "inferred from the SKU)")  # fmt: skip
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE",
                         help="skip checks with this code (repeatable)")  # fmt: skip
     parser.add_argument("--max-billed-tokens", type=int, metavar="N",

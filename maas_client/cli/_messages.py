@@ -85,6 +85,8 @@ FLAGS: dict[str, str | None] = {
     "api_key": None,
     "ca_file": None,
     "credential": None,
+    "kind": None,
+    "prompt": None,
     "timeout": None,
 } | {spec.name: spec.flag for spec in HYPERPARAMETERS.values()}
 """Argument to its flag, or to how the help calls it; None if there is no flag."""

@@ -72,7 +72,8 @@ async def fine_tune(
         ignore: Problem codes to ignore during validation, such as ``["PII_EMAIL"]``.
         tags: Tags to store with the job (azureml only).
         training_type: Where and how Foundry trains (foundry only): ``GlobalStandard``, ``Standard`` (in the
-            resource's region), ``DataZoneStandard`` (US) or ``Developer`` (idle capacity, may be preempted).
+            resource's region), ``DataZoneStandard`` (the data zone's regions; the name is inferred from the
+            SKU, no page of Azure shows it in a job) or ``Developer`` (idle capacity, may be preempted).
             Default: the first that Azure offers for the model, most often ``GlobalStandard``.
         progress: True shows uploads, status, steps and losses on stderr or in the notebook, False shows
             nothing; a function is called as ``progress(done, total)``, first with bytes of each upload, then

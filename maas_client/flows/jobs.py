@@ -153,7 +153,8 @@ async def create(
         ignore: Problem codes to ignore during validation, such as ``["PII_EMAIL"]``.
         tags: Tags to store with the job (azureml only).
         training_type: Where and how Foundry trains (foundry only): ``GlobalStandard``, ``Standard`` (in the
-            resource's region), ``DataZoneStandard`` (US) or ``Developer`` (idle capacity, may be preempted).
+            resource's region), ``DataZoneStandard`` (the data zone's regions; the name is inferred from the
+            SKU, no page of Azure shows it in a job) or ``Developer`` (idle capacity, may be preempted).
             Default: the first that Azure offers for the model, most often ``GlobalStandard``.
         progress: True shows the uploads on stderr or in the notebook, False shows nothing; a function is
             called as ``progress(sent, total)`` with numbers of bytes. Default: True in a terminal or notebook.

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
-from maas_client._messages import PythonOnly, Text
+from maas_client._messages import Call, PythonOnly, Text
 from maas_client.errors import ConfigError
 from maas_client.types._api_model import ApiModel, FrozenModel
 
@@ -81,13 +81,14 @@ class Session(ApiModel):
 
     def _require(self, *, is_async: bool) -> _KeepAlive:
         if self._keep_alive is None or self._is_async is not is_async:
-            client, statement = ("AsyncClient", "with") if is_async else ("Client", "async with")
+            client = "AsyncClient" if is_async else "Client"
             raise ConfigError(
                 f"session {self.id!r} has no {client}, so it would neither be kept alive nor completed",
                 hint=Text(
                     PythonOnly(
-                        f"Use `{statement}` if it is of the other client; otherwise get it first: "
-                        "client.sessions.get(ID)."
+                        "Use `with` for a session of a Client and `async with` for one of an AsyncClient; "
+                        "get a session of a list first: ",
+                        Call("sessions.get", "ID"),
                     )
                 ),
             )

@@ -64,6 +64,13 @@ def test_preferences(maas_server: LocalServer) -> None:
     assert "accuracy" in lines[-1]
 
 
+def test_reinforcement() -> None:
+    pytest.importorskip("torch")
+    lines = run_example("05_reinforcement.py", "1", "2").splitlines()
+    assert [line[:8] for line in lines] == ["step   1", "step   2"]
+    assert all("%" in line for line in lines)
+
+
 def test_phi3_family(maas_server: LocalServer) -> None:
     lines = run_example("phi3_family.py").splitlines()
     assert [line.split(" on ")[0] for line in lines] == [

@@ -63,6 +63,11 @@ def check_training_type(info: ModelInfo | None, training_type: str) -> str:
                 "Use {} {}.", Argument("training_type"), " or ".join(info.training_types)
             ),
         )
+    if name == "DataZoneStandard":
+        _log.warning(
+            "the training type DataZoneStandard is inferred from the SKU of that name: no page of Azure "
+            "shows it in a job, so Azure may refuse it"
+        )
     return name
 
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skip
 from maas_client.local.training.run import run  # noqa: E402
-from tests.local.training.rows import make_rows  # noqa: E402
+from tests.local.training.rows import make_preferences, make_rows  # noqa: E402
 from tests.local.training.test_run import Data, bytes_of, spec  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -48,11 +48,14 @@ def run_in_child(job_spec: dict[str, Any], kill_at: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["LoRA", "DPO"])
 def test_run_killed_in_any_write_resumes_to_identical_bytes(
-    base: BaseWeights, data: Data, tmp_path: Path
+    base: BaseWeights, data: Data, tmp_path: Path, method: str
 ) -> None:
+    rows = make_preferences(8) if method == "DPO" else make_rows(8)
+
     def make_spec(out: Path) -> dict[str, Any]:
-        return spec(base, data, out, RECIPE, train=data(make_rows(8)))
+        return spec(base, data, out, RECIPE | {"method": method}, train=data(rows))
 
     assert run_in_child(make_spec(tmp_path / "whole"), kill_at=0) == 0
     expected, kills = bytes_of(tmp_path / "whole"), 0

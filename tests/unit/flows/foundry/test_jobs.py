@@ -80,6 +80,17 @@ async def test_preferences_are_sent_as_documented(
     )
 
 
+async def test_an_inferred_training_type_is_sent_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    io = Resource()
+    request = job_request(model="gpt-4.1", model_name="gpt-4.1", training_type="datazonestandard")
+    jobs.check_request(io, request)
+    await jobs.create(io, request)
+    assert io.asked("fine_tuning.create")[0].body["trainingType"] == "DataZoneStandard"
+    assert "DataZoneStandard is inferred" in caplog.text
+
+
 async def test_training_type_is_sent_as_documented() -> None:
     io = Resource()
     request = job_request(model="gpt-4.1", model_name="gpt-4.1", training_type="developertier")
