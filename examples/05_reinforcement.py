@@ -2,7 +2,7 @@
 
 python examples/05_reinforcement.py      # one to two minutes on two cores
 
-`tiny` has random weights: reinforcement alone would wait long for its first reward. So the same session begins with
+`tiny` has random weights: reinforcement alone would wait long for a reward. So the same session begins with
 a few supervised steps on the answers (`warm_up`); the steps after them see rewards only.
 """
 

@@ -55,7 +55,7 @@ def test_run_killed_in_any_write_resumes_to_identical_bytes(
     rows = make_preferences(8) if method == "DPO" else make_rows(8)
 
     def make_spec(out: Path) -> dict[str, Any]:
-        return spec(base, data, out, RECIPE | {"method": method}, train=data(rows))
+        return spec(base, data, out, RECIPE | {"method": method}, train=data(rows, "rows.jsonl"))
 
     assert run_in_child(make_spec(tmp_path / "whole"), kill_at=0) == 0
     expected, kills = bytes_of(tmp_path / "whole"), 0
