@@ -133,7 +133,11 @@ def _interrupt(run: Run, server: LocalServer, environment: dict[str, str]) -> Co
             process.send_signal(run.number)
             counts["ignored"] += process.wait(60) == 0
         _, stderr = process.communicate(timeout=60)
-        is_before_start = "Traceback" in stderr and "maas_client" not in stderr
+        # Python was still loading itself or the package, before the first line of the command.
+        is_before_start = "Traceback" in stderr and not re.search(
+            r"maas_client/(?!__init__\.py)", stderr
+        )
+        counts["before_start"] += is_before_start
         commands = [arguments]
         if watch := _WATCH.search(stderr):
             counts["job_was_running"] += 1
