@@ -305,7 +305,7 @@ class Transport(Generic[W]):
         request = await self._build_request(op, target, body, headers or {}, key, deadline, None)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         pieces = self.http.stream(replace(request, max_bytes=None))
-        rest: list[str] = []  # of a line whose end has not arrived
+        unfinished: list[str] = []  # parts of a line whose end has not arrived
         size = 0
         try:
             head = cast("HttpResponse", await anext(pieces))
@@ -315,9 +315,9 @@ class Transport(Generic[W]):
             async for piece in pieces:
                 *complete, last = decoder.decode(cast("bytes", piece)).split("\n")
                 for line in complete:
-                    yield ("".join(rest) + line).removesuffix("\r")
-                    rest, size = [], 0
-                rest.append(last)
+                    yield ("".join(unfinished) + line).removesuffix("\r")
+                    unfinished, size = [], 0
+                unfinished.append(last)
                 size += len(last)
                 if size > MAX_LINE_CHARS:
                     raise TransportError(
@@ -325,7 +325,7 @@ class Transport(Generic[W]):
                         f" {MAX_LINE_CHARS:,} characters"
                     )
             if size:
-                yield "".join(rest)
+                yield "".join(unfinished)
         finally:
             await pieces.aclose()
 

@@ -95,7 +95,7 @@ def _absent_types(
     return tuple(
         Operation(name, method, plane, f"{base}/{segment}{suffix}", type(None))
         for name, segment in types
-        for suffix in ("", "/{rest:path}")
+        for suffix in ("", "/{subpath:path}")
         for method in _ALL
     )
 

@@ -72,7 +72,7 @@ ABSENT_OPERATIONS: tuple[Operation[Any], ...] = tuple(
     Operation(name, method, Plane.FOUNDRY, f"/{segment}{suffix}", type(None))
     for name, segments in _ABSENT_GROUPS.items()
     for segment in segments
-    for suffix in ("", "/{rest:path}")
+    for suffix in ("", "/{subpath:path}")
     for method in _METHODS
 )
 """Documented operations of a project that the local server does not implement."""

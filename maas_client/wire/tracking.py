@@ -88,7 +88,7 @@ MLFLOW_OPERATIONS: tuple[Operation[Any], ...] = (
 )  # fmt: skip
 _METHODS: tuple[Literal["GET", "POST", "PATCH", "DELETE"], ...] = ("GET", "POST", "PATCH", "DELETE")
 MLFLOW_ABSENT_OPERATIONS: tuple[Operation[Any], ...] = tuple(
-    Operation("MLflow", method, Plane.HISTORY, _MLFLOW + "/{rest:path}", type(None))
+    Operation("MLflow", method, Plane.HISTORY, _MLFLOW + "/{subpath:path}", type(None))
     for method in _METHODS
 )
 """Everything else of MLflow's REST API: runs, metrics and models are written by jobs."""

@@ -57,15 +57,15 @@ class _FileReader:
             try:
                 with reading(self.path), self.path.open("rb", buffering=0) as file:
                     file.seek(start)
-                    rest = size
-                    while rest and not self._failed:
-                        chunk = file.read(min(CHUNK_BYTES, rest))
+                    remaining = size
+                    while remaining and not self._failed:
+                        chunk = file.read(min(CHUNK_BYTES, remaining))
                         if not chunk:
                             break
                         self._sha256.update(chunk)
                         md5.update(chunk)
-                        rest -= len(chunk)
-                if rest:
+                        remaining -= len(chunk)
+                if remaining:
                     raise file_changed_error(self.path)
                 self._next += 1
             except BaseException:

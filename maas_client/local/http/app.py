@@ -125,8 +125,8 @@ def _routes(tables: Iterable[RouteTable], services: Services) -> list[OperationR
 
 
 def _not_implemented(context: RequestContext) -> Response:
-    rest = context.path_params.get("rest")
-    name = f"{context.op.name} ({rest[:120]})" if rest else context.op.name
+    subpath = context.path_params.get("subpath")
+    name = f"{context.op.name} ({subpath[:120]})" if subpath else context.op.name
     raise ApiError(501, "NotImplemented", f"The local server does not implement {name}.")
 
 
