@@ -375,6 +375,7 @@ def test_jobs_list_on_foundry_names_data_sets(run: Run) -> None:
     assert " 3 " in out
 
 
+@pytest.mark.maas_training(engine="instant")  # a queue in real time
 def test_a_queued_job_says_what_it_waits_for(
     maas_server: LocalServer, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
