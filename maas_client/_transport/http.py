@@ -232,7 +232,7 @@ def make_client(httpx_class: type[C], http: Any, ca_file: str | None, *, loopbac
     if http is not None:
         name = httpx_class.__name__  # this library's clients have the names of httpx's
         other = "Client" if name == "AsyncClient" else "AsyncClient"
-        raise ConfigError(f"http= takes an httpx.{name} here; {other} takes an httpx.{other}")
+        raise ConfigError(f"{name} needs an httpx.{name} as http; {other} needs an httpx.{other}")
     options = client_options(ca_file)
     try:
         return httpx_class(**options)

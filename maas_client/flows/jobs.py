@@ -563,22 +563,20 @@ async def _to_dataset(
 
 def _hyperparameters(options: JobOptions, method: str | None) -> Hyperparameters:
     """Return the hyperparameters, with ``beta`` among them. Raises ``ConfigError`` for a wrong one."""
-    values, beta = options["hyperparameters"], options["beta"]
+    values, beta, argument = options["hyperparameters"], options["beta"], Argument("beta")
     if not isinstance(values, Hyperparameters):
         values = Hyperparameters.model_validate(values or {})
     if beta is not None and values.beta is not None and values.beta != beta:
         raise ConfigError(
-            Text.format("{} is given twice, with different values", Argument("beta")),
+            Text.format("{} is given twice, with different values", argument),
             hint="Give it once.",
         )
     if beta is not None:
         values = Hyperparameters.model_validate({**values.model_dump(), "beta": beta})
     if values.beta is not None and method != "DPO":
         raise ConfigError(
-            Text.format("{} is an option of the method DPO", Argument("beta")),
-            hint=Text.format(
-                "Pass {}, or leave out {}.", Argument("method", "DPO"), Argument("beta")
-            ),
+            Text.format("{} is an option of the method DPO", argument),
+            hint=Text.format("Pass {}, or leave out {}.", Argument("method", "DPO"), argument),
         )
     return values
 

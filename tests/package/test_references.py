@@ -36,7 +36,7 @@ def test_pages_that_code_names_exist() -> None:
         (path.name, page)
         for folder in (PACKAGE, ROOT / "tests", ROOT / "examples")
         for path in sorted(folder.rglob("*"))
-        if path.suffix in (".py", ".json", ".md")
+        if path.suffix in (".py", ".json", ".md") and "node_modules" not in path.parts
         for page in re.findall(r"(?<![\w/-])docs/[\w/-]+\.md", path.read_text("utf-8"))
     }
     assert len(pages) > 20
