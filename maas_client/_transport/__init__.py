@@ -69,7 +69,7 @@ _DOWNLOAD_TIMEOUT_S = 3600.0
 
 
 def _elapsed() -> float:
-    """Return seconds on a clock that runs on while the machine sleeps, and that nobody can set.
+    """Return seconds on a clock that runs on while the machine sleeps and cannot be set.
 
     ``time.monotonic`` is one on Windows; on macOS and Linux it stops during sleep.
     """

@@ -198,13 +198,18 @@ def _calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def test_every_call_in_a_message_is_a_command_that_exists() -> None:
-    """``client.jobs.get('x')`` must not become ``maas-client jobs get``, which there is not."""
+    """``client.jobs.get('x')`` must not become ``maas-client jobs get``, which there is not.
+
+    Messages about sessions reach programs only: no command uses ``client.sessions``.
+    """
     names = set()
     for _, node in _calls():
         constants = [n.value for n in ast.walk(node.args[0]) if isinstance(n, ast.Constant)]
         names |= {(str(value), len(node.args) > 1) for value in constants if isinstance(value, str)}
     assert len(names) > 6
     for name, has_argument in sorted(names):
+        if name.startswith("sessions."):
+            continue
         call = Call(name, "'x'") if has_argument else Call(name)
         words = commands(_messages.to_cli_terms(Text(call)))[0]
         with pytest.raises(SystemExit) as ended:

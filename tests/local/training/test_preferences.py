@@ -41,6 +41,7 @@ from maas_client.local.training.train import (  # noqa: E402
 )
 from tests.local.training.rows import make_preferences, make_rows  # noqa: E402
 from tests.local.training.test_run import Data, bytes_of, spec  # noqa: E402
+from tests.local.training.test_trl import trl_settings  # noqa: E402
 
 CONFIG = TrainingConfig(
     task="DPO", beta=0.2, batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2
@@ -185,22 +186,8 @@ def their_trainer(base: BaseWeights, ordered: list[PreferencePair], folder: Path
 
     kept = logs
     settings = trl.DPOConfig(
-        output_dir=str(folder),
+        **trl_settings(CONFIG, folder),
         beta=CONFIG.beta,
-        per_device_train_batch_size=CONFIG.batch_size,
-        num_train_epochs=1,
-        learning_rate=CONFIG.learning_rate,
-        warmup_steps=CONFIG.warmup_steps,
-        lr_scheduler_type=CONFIG.lr_scheduler_type,
-        weight_decay=CONFIG.weight_decay,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
-        bf16=False,
-        max_length=None,
-        gradient_checkpointing=False,
-        disable_tqdm=True,
     )
     trainer = InOrder(
         model=peft.get_peft_model(model, config),

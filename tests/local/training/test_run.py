@@ -376,7 +376,7 @@ def test_full_disk_is_reported(
     assert events[-1] == {
         "event": "failed",
         "code": "ServiceError",
-        "message": "The disk is full: free some space, or give another --state-dir.",
+        "message": "The disk is full: free some space, then resume the job.",
     }
     assert list((tmp_path / "out" / "checkpoints").iterdir()) == []
 

@@ -24,6 +24,27 @@ from maas_client.local.training.train import RunProgress, create_optimizer, trai
 CONFIG = TrainingConfig(batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2)
 
 
+def trl_settings(config: TrainingConfig, folder: Path) -> dict[str, Any]:
+    """Return the settings with which a trainer of TRL does what ours does, for an epoch without files."""
+    return {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": config.batch_size,
+        "num_train_epochs": 1,
+        "learning_rate": config.learning_rate,
+        "warmup_steps": config.warmup_steps,
+        "lr_scheduler_type": config.lr_scheduler_type,
+        "weight_decay": config.weight_decay,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "use_cpu": True,
+        "bf16": False,
+        "max_length": None,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+    }
+
+
 def their_losses(base: BaseWeights, ordered: list[Example], folder: Path) -> list[float]:
     model = transformers.AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.folder)
@@ -54,21 +75,7 @@ def their_losses(base: BaseWeights, ordered: list[Example], folder: Path) -> lis
             return torch.utils.data.SequentialSampler(self.train_dataset)
 
     settings = trl.SFTConfig(
-        output_dir=str(folder),
-        per_device_train_batch_size=CONFIG.batch_size,
-        num_train_epochs=1,
-        learning_rate=CONFIG.learning_rate,
-        warmup_steps=CONFIG.warmup_steps,
-        lr_scheduler_type=CONFIG.lr_scheduler_type,
-        weight_decay=CONFIG.weight_decay,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
-        bf16=False,
-        max_length=None,
-        gradient_checkpointing=False,
-        disable_tqdm=True,
+        **trl_settings(CONFIG, folder),
         shuffle_dataset=False,
     )
     InOrder(
