@@ -6,6 +6,7 @@ the clock where they would wait. Nothing else in the program is changed.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,9 +25,10 @@ class TimeSource(Protocol):
 
 
 class VirtualClock:
-    """The system's clock plus the seconds by which it was advanced. Thread-safe: advancing is one addition."""
+    """The system's clock plus the seconds by which it was advanced. Thread-safe."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.offset_s = 0.0
         """The seconds by which it was advanced."""
         self.next_change: Callable[[], float | None] = lambda: None
@@ -38,7 +40,8 @@ class VirtualClock:
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward."""
-        self.offset_s += seconds
+        with self._lock:
+            self.offset_s += seconds
 
     def jump(self, seconds: float) -> None:
         """Move the clock forward by this time, or to the next change, if that is later."""

@@ -150,9 +150,12 @@ def _serve(args: argparse.Namespace) -> LocalServer:
 
 
 def _choose_rows(args: argparse.Namespace, data: Path, folder: Path) -> Path:
-    """Return the training file: all rows, or where they take too long here, those with the facts asked for."""
+    """Return the training file: all rows, or where they take too long here, those with the facts asked for.
+
+    A demo that can be resumed uses all rows: another measurement must not lead to another job.
+    """
     path = data / "train.jsonl"
-    if args.base == "tiny" or args.epochs:
+    if args.base == "tiny" or args.epochs or args.state_dir:
         return path
     print_note("   measuring this machine (about 15 seconds)")
     epochs = _HYPERPARAMETERS[args.base]["epochs"]
