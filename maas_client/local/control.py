@@ -249,7 +249,7 @@ class Control:
                 Default: False; ``keep_bytes`` and ``stall_s`` without ``status`` always carry it out.
 
         Raises:
-            ConfigError: There is no such operation, nothing is said to fail, or a value is out of bounds.
+            ConfigError: There is no such operation, no fault is given, or a value is out of bounds.
 
         Example:
             >>> server.control.fail("jobs.get", status=429, retry_after=30, times=3)
@@ -269,7 +269,7 @@ class Control:
                 raise ConfigError(f"{name} needs status", hint="Add status, such as status=500.")
         if status is None and not disconnect and keep_bytes is None and not stall_s:
             raise ConfigError(
-                "nothing is said to fail",
+                "fail needs the fault to cause",
                 hint="Give status, expired_token, disconnect, keep_bytes or stall_s.",
             )
         headers = {}

@@ -189,7 +189,7 @@ def test_requests_are_recorded_without_credentials(
     ("call", "message"),
     [
         (lambda c: c.fail("job.get", status=500), "Did you mean"),
-        (lambda c: c.fail("jobs.get"), "nothing is said to fail"),
+        (lambda c: c.fail("jobs.get"), "fail needs the fault"),
         (lambda c: c.fail("jobs.get", error="x"), "needs status"),
         (lambda c: c.fail("jobs.get", retry_after=1), "needs status"),
         (lambda c: c.fail("jobs.get", status=700), "status"),
