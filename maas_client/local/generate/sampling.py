@@ -16,6 +16,8 @@ from maas_client.local.generate.protocol import SamplingParams
 
 _TOP_CANDIDATES = 256
 """Candidates sorted first; almost every nucleus is among them."""
+MIN_TEMPERATURE = 1e-6
+"""Smaller ones sample the same tokens, and would divide logits into infinity."""
 
 
 class Sampler:
@@ -51,7 +53,9 @@ class Sampler:
         return logits
 
     def _sample_token(self, logits: torch.Tensor) -> int:
-        probabilities = torch.softmax(logits / self._params.temperature, dim=-1).double()
+        probabilities = torch.softmax(
+            logits / max(self._params.temperature, MIN_TEMPERATURE), dim=-1
+        ).double()
         if self._params.top_p >= 1:
             return self._sample_index(probabilities.cumsum(0))
         top_probabilities, tokens = _nucleus(probabilities, self._params.top_p)

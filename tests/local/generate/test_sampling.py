@@ -33,6 +33,10 @@ def test_temperature_sharpens_the_distribution() -> None:
         assert counts[token] / 4000 == pytest.approx(mass, abs=0.03)
 
 
+def test_smallest_temperature_takes_the_likeliest_token() -> None:
+    assert set(draws(20, temperature=1e-300)) == {0}
+
+
 @pytest.mark.parametrize(
     ("top_p", "expected_tokens"), [(0.5, {0}), (0.6, {0, 1}), (0.0, {0}), (0.95, {0, 1, 2, 3})]
 )
