@@ -15,7 +15,12 @@ import torch  # noqa: TID253 - this module is imported by the session's process 
 from maas_client.chat import TEMPLATES
 from maas_client.local.resources.training_config import TrainingConfig
 from maas_client.local.sessions.loss_settings import NORMALISED_LOSSES
-from maas_client.local.sessions.losses import TokenInputs, loss_sum
+from maas_client.local.sessions.losses import (
+    InvalidRequestError,
+    TokenInputs,
+    check_logprobs,
+    loss_sum,
+)
 from maas_client.local.sessions.sampling import sample, swapped_weights
 from maas_client.local.training import adapters, checkpoints, load_base, save, strategies
 from maas_client.local.training.data import Example
@@ -25,10 +30,6 @@ from maas_client.local.training.train import create_optimizer
 
 _SNAPSHOTS_KEPT = 8
 """Sampler weights in memory; older ones are dropped."""
-
-
-class InvalidRequestError(Exception):
-    """A request that cannot be carried out. It has changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,7 @@ class SessionEngine:
         logprobs: list[list[float]] = []
         for group in self._groups(data):
             output = self._module.run(group, request, self._strategy.device)
+            check_logprobs(output.logprobs)
             if not math.isfinite(float(output.loss.detach())):
                 raise InvalidRequestError(
                     "The loss is not a finite number. Check logprobs, advantages and weights."

@@ -22,6 +22,19 @@ import torch  # noqa: TID253 - this module is imported by the session's process 
 from maas_client.local.sessions.loss_settings import LOSS_SETTINGS
 
 
+class InvalidRequestError(Exception):
+    """A request that cannot be carried out. It has changed nothing."""
+
+
+def check_logprobs(logprobs: torch.Tensor) -> None:
+    """Raise ``InvalidRequestError`` unless all log probabilities are finite numbers."""
+    if not logprobs.isfinite().all():
+        raise InvalidRequestError(
+            "The model's log probabilities are not finite numbers: its weights have become too large. "
+            "Create a session from an earlier checkpoint, and use a smaller learning_rate."
+        )
+
+
 class TokenInputs(NamedTuple):
     """What the losses need besides the log probabilities, one value per token."""
 

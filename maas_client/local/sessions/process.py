@@ -27,7 +27,7 @@ def run(load: dict[str, Any], next_message: Callable[[], dict[str, Any]], out: T
 
 
 def _answer(message: dict[str, Any], handlers: dict[str, Handler]) -> dict[str, Any]:
-    from maas_client.local.sessions.engine import InvalidRequestError
+    from maas_client.local.sessions.losses import InvalidRequestError
 
     try:
         if message["op"] == "load":

@@ -9,7 +9,12 @@ from typing import Any
 
 import torch  # noqa: TID253 - this module is imported by the session's process only
 
+from maas_client.local.generate.sampling import MIN_TEMPERATURE
+from maas_client.local.sessions.losses import check_logprobs
 from maas_client.local.training.attention import standard_attention
+
+_MIN_TOP_P = 1e-6
+"""Smaller ones keep the same token, and may be 0 as float32."""
 
 
 @contextmanager
@@ -64,9 +69,9 @@ def sample(
         logits = output.logits[:, -1].float().repeat_interleave(count, dim=0)
         rows = _Rows(count, params, end_ids, tokenizer)
         for step in range(params["max_tokens"]):
+            logprobs = _logprobs(logits)
             tokens = _choose(logits, params, generator)
-            logprobs = torch.log_softmax(logits, dim=-1).gather(1, tokens[:, None])[:, 0]
-            rows.add(tokens.tolist(), logprobs.tolist())
+            rows.add(tokens.tolist(), logprobs.gather(1, tokens[:, None])[:, 0].tolist())
             if rows.done or step + 1 == params["max_tokens"]:
                 break
             output = causal(input_ids=tokens[:, None], past_key_values=cache, use_cache=True)
@@ -85,11 +90,17 @@ def sample(
     }
 
 
+def _logprobs(logits: torch.Tensor) -> torch.Tensor:
+    logprobs = torch.log_softmax(logits.float(), dim=-1)
+    check_logprobs(logprobs)
+    return logprobs
+
+
 def _prompt_logprobs(
     logits: torch.Tensor, prompt: Sequence[int], request: Mapping[str, Any], topk: int
 ) -> dict[str, Any]:
     """Return the log probability of each token of the prompt after its first, and the likeliest tokens."""
-    logprobs = torch.log_softmax(logits[:-1].float(), dim=-1)
+    logprobs = _logprobs(logits[:-1])
     result: dict[str, Any] = {}
     if request["prompt_logprobs"]:
         targets = torch.tensor(prompt[1:], device=logits.device)[:, None]
@@ -110,14 +121,14 @@ def _choose(
     """Return the next token of each row."""
     if params["temperature"] == 0:
         return logits.argmax(dim=-1)
-    scores = logits / params["temperature"]
+    scores = logits / max(params["temperature"], MIN_TEMPERATURE)
     if params["top_k"] > 0:
         smallest = scores.topk(min(params["top_k"], scores.shape[-1]), dim=-1).values[:, -1:]
         scores = scores.masked_fill(scores < smallest, -torch.inf)
     if params["top_p"] < 1:
         ordered, tokens = scores.sort(dim=-1, descending=True)
-        shares = ordered.softmax(dim=-1)
-        ordered = ordered.masked_fill(shares.cumsum(-1) - shares >= params["top_p"], -torch.inf)
+        shares, top_p = ordered.softmax(dim=-1), max(params["top_p"], _MIN_TOP_P)
+        ordered = ordered.masked_fill(shares.cumsum(-1) - shares >= top_p, -torch.inf)
         scores = torch.full_like(scores, -torch.inf).scatter(1, tokens, ordered)
     return torch.multinomial(scores.softmax(dim=-1), 1, generator=generator)[:, 0]
 

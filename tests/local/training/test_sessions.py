@@ -11,7 +11,8 @@ import pytest
 import torch  # noqa: TID253 - the conftest skips this folder without it
 
 from maas_client.local.bases import BaseWeights
-from maas_client.local.sessions.engine import InvalidRequestError, SessionEngine
+from maas_client.local.sessions.engine import SessionEngine
+from maas_client.local.sessions.losses import InvalidRequestError
 from maas_client.local.training.data import Example
 from maas_client.local.training.packing import epoch_order
 from tests.local.training.test_run import run_job, spec
@@ -196,6 +197,29 @@ def test_sampling_stops_at_ids_and_texts(engine: SessionEngine) -> None:
     text = by_id["text"]
     by_text = engine.sample(sample_request(temperature=0.0, stop_criteria=[text]))["sequences"][0]
     assert by_text["text"] == text
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p"])
+def test_smallest_temperature_and_top_p_sample_the_likeliest_tokens(
+    engine: SessionEngine, name: str
+) -> None:
+    engine.save_sampler({"checkpoint_id": "s", "persist": False})
+    greedy = engine.sample(sample_request(temperature=0.0))["sequences"]
+    assert engine.sample(sample_request(**{name: 1e-300}))["sequences"] == greedy
+
+
+def test_weights_that_are_too_large_are_reported(base: BaseWeights, tmp_path: Path) -> None:
+    engine, item = engine_of(base, tmp_path), datum([5, 9, 30])
+    engine.forward_backward(request([item]))
+    engine.optim_step({**ADAM, "learning_rate": 1e38})
+    engine.save_sampler({"checkpoint_id": "s", "persist": False})
+    for call in (
+        lambda: engine.forward(request([{**item, "weights": [0.0, 0.0]}])),
+        lambda: engine.sample(sample_request()),
+        lambda: engine.sample(sample_request(temperature=0.0)),
+    ):
+        with pytest.raises(InvalidRequestError, match="smaller learning_rate"):
+            call()
 
 
 def test_sampler_checkpoint_keeps_its_weights(base: BaseWeights, tmp_path: Path) -> None:
