@@ -58,6 +58,8 @@ class _LiveSession:
     """``seq_id`` by the name of a sampler checkpoint saved in this session, in memory or on disk."""
     finished: dict[str, asyncio.Event] = field(default_factory=dict)
     """Set when a request gets its result."""
+    saving: set[str] = field(default_factory=set)
+    """Names of checkpoints that waiting requests write to disk."""
     child: ChildProcess | None = None
     task: asyncio.Task[None] | None = None
     warming: asyncio.Task[None] | None = None
@@ -279,7 +281,8 @@ class Sessions:
 
     def _check_new(self, live: _LiveSession, name: str) -> None:
         folder = self._folder(live.session_id)
-        if (folder / "training" / name).exists() or (folder / "sampler" / name).exists():
+        on_disk = any((folder / kind / name).exists() for kind in ("training", "sampler"))
+        if on_disk or name in live.saving:
             raise ApiError(
                 409,
                 "conflict",
@@ -383,6 +386,8 @@ class Sessions:
         live.finished[request_id] = asyncio.Event()
         live.waiting += 1
         live.queue.put_nowait((request_id, {"op": op, **fields}))
+        if op == "save_checkpoint" or fields.get("persist"):
+            live.saving.add(fields["checkpoint_id"])
         accepted = {"request_id": request_id, "session_id": live.session_id}
         return {**accepted, "status": "pending"}
 
@@ -437,6 +442,8 @@ class Sessions:
             )
             return False
         op = message["op"]
+        if op in ("save_checkpoint", "save_sampler"):
+            live.saving.discard(message["checkpoint_id"])
         if error := event.get("error"):
             self._finish(live, request_id, _failed(error["code"], error["message"]))
             return bool(op != "load")

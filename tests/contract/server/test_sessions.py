@@ -121,6 +121,13 @@ def test_checkpoint_survives_the_death_of_process_and_server(
     saved = server.call(session, "checkpoint", {"path": "two"})
     assert saved["result"]["checkpoint_id"] == "two"
     expected = server.logprobs(session)
+    batch = {"forward_input": {**BATCH, "data": BATCH["data"] * 500}}
+    server.http.post(f"/sessions/{session}/forward", json=batch)  # the saves wait for it
+    twice = [
+        server.http.post(f"/sessions/{session}/checkpoint", json={"path": "w"}) for _ in range(2)
+    ]
+    assert [response.status_code for response in twice] == [200, 409]
+    assert server.poll(twice[0].json())["status"] == "completed"
 
     pending = server.http.post(
         f"/sessions/{session}/forward_backward", json={"forward_backward_input": BATCH}
@@ -142,7 +149,7 @@ def test_checkpoint_survives_the_death_of_process_and_server(
 
     server = start()
     listed = server.http.get(f"/sessions/{session}/checkpoints").json()["checkpoints"]
-    assert [entry["checkpoint_id"] for entry in listed] == ["two"]
+    assert [entry["checkpoint_id"] for entry in listed] == ["two", "w"]
     source = {"source_session_id": session, "checkpoint_id": "two"}
     resumed = server.create(from_checkpoint=source)
     assert server.logprobs(resumed) == expected
