@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from maas_client.wire.foundry_models import SnakeCaseModel
 from maas_client.wire.operation import HttpMethod, Operation, Plane, ResendPolicy
@@ -67,7 +67,7 @@ class CreateSession(RequestModel):
     base_model: str = Field(min_length=1)
     lora_config: LoraConfig
     from_checkpoint: FromCheckpoint | None = None
-    user_metadata: dict[str, Any] | None = None
+    user_metadata: dict[str, JsonValue] | None = None
     ejectable: bool | None = None
     training_type: str | None = None
 
@@ -211,7 +211,7 @@ class SaveCheckpoint(RequestModel):
     path: CheckpointName
     """The checkpoint's name."""
     step_number: int | None = Field(default=None, ge=0)
-    metrics: dict[str, Any] | None = None
+    metrics: dict[str, JsonValue] | None = None
 
 
 class SaveSampler(RequestModel):
@@ -248,7 +248,7 @@ class SamplingParams(RequestModel):
     seed: int | None = None
     stop_criteria: TokenIds | list[str] | None = None
     """Ids of tokens or texts, not both."""
-    response_format: dict[str, Any] | None = None
+    response_format: dict[str, JsonValue] | None = None
 
 
 class Sample(RequestModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -33,6 +34,9 @@ def datum(**inputs: Any) -> dict[str, Any]:
     }
 
 
+DEEP: Any = functools.reduce(lambda value, _: [value], range(900), 1)
+
+
 @pytest.mark.parametrize(
     ("model", "body", "problem"),
     [
@@ -42,6 +46,7 @@ def datum(**inputs: Any) -> dict[str, Any]:
         (wire.AdamParams, {"beta2": 1.0}, "less than 1"),
         (wire.AdamParams, {"eps": 0}, "greater than 0"),
         (wire.SaveCheckpoint, {"path": "../x"}, "match pattern"),
+        (wire.SaveCheckpoint, {"path": "x", "metrics": {"a": DEEP}}, "Recursion error"),
         (wire.SaveSampler, {"seq_id": 1}, "neither path nor both"),
         (wire.Datum, datum(weights=[1.0]), "weights has 1 values for 2 tokens"),
         (wire.Datum, datum(weights=[1.0, float("nan")]), "finite number"),
