@@ -249,6 +249,12 @@ class Transport(Generic[W]):
 
         is_quick = self._connection.local_origin is not None and deadline_s is None
         notice_s = _LOCAL_NOTICE_S if is_quick else _LONG_WAIT_S
+        origin = "/".join(without_query(target).split("/")[:3])
+
+        async def attempt() -> Response[T]:
+            with wait_notice(WaitNotice(f"{origin} ({op.name})", notice_s, deadline)):
+                return await self._send_once(op, target, body, headers or {}, key, deadline)
+
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: self._can_retry(error, op)),
             stop=is_last,
@@ -262,9 +268,7 @@ class Transport(Generic[W]):
             reraise=True,
         )
         try:
-            return await retrying(
-                self._send_with_notice, op, target, body, headers or {}, key, deadline, notice_s
-            )
+            return await retrying(attempt)
         except MaasError as error:
             # Without tenacity's frames: a traceback shows the flow and the cause only.
             raise error.with_traceback(None) from error.__cause__
@@ -357,21 +361,6 @@ class Transport(Generic[W]):
         scope = self.scope
         base_url = base_url or scope.base_urls[op.plane.value]
         return build_url(op, base_url, {**scope.values, **path}, query)
-
-    async def _send_with_notice(
-        self,
-        op: Operation[T],
-        target: str,
-        body: Any,
-        headers: Mapping[str, str],
-        key: str | None,
-        deadline: float,
-        notice_s: float,
-    ) -> Response[T]:
-        origin = "/".join(without_query(target).split("/")[:3])
-        subject = f"{origin} ({op.name})"
-        with wait_notice(WaitNotice(subject, notice_s, deadline)):
-            return await self._send_once(op, target, body, headers, key, deadline)
 
     async def _send_once(
         self,
