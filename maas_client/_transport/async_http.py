@@ -26,8 +26,8 @@ from maas_client._transport.http import (
     HttpRequest,
     HttpResponse,
     ResponseReader,
-    current_notice,
     deadline_error,
+    find_due_notice,
     make_client,
     to_httpx,
     translate_error,
@@ -94,11 +94,11 @@ async def _time_limit(request: HttpRequest) -> AsyncGenerator[None, None]:
 @asynccontextmanager
 async def _timed_notice() -> AsyncGenerator[None, None]:
     """Give the notice of the request if what happens in this context takes longer."""
-    notice = current_notice()
-    pause = notice.time_left() if notice is not None else None
-    if notice is None or pause is None:
+    due = find_due_notice()
+    if due is None:
         yield
         return
+    notice, pause = due
     timer = asyncio.get_running_loop().call_later(pause, notice.give)
     try:
         yield

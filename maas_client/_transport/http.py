@@ -7,6 +7,7 @@ can run any coroutine that uses them without an event loop or a thread, even ins
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 import threading
 import time
@@ -126,8 +127,16 @@ class WaitNotice:
 
 
 _NOTICE: ContextVar[WaitNotice | None] = ContextVar("maas_client_notice", default=None)
-current_notice = _NOTICE.get
-"""Return the notice of the request that is being sent, if there is one."""
+
+
+def find_due_notice(limit_s: float = math.inf) -> tuple[WaitNotice, float] | None:
+    """Return the notice of the request that is being sent, and the seconds until it is due.
+
+    None if there is no notice, or if a wait of ``limit_s`` ends before.
+    """
+    notice = _NOTICE.get()
+    pause_s = None if notice is None else notice.time_left()
+    return None if notice is None or pause_s is None or pause_s >= limit_s else (notice, pause_s)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ in ``limit_connections``; ``tests/unit/transport`` fails if they move.
 from __future__ import annotations
 
 import ipaddress
+import math
 import queue
 import socket
 import ssl
@@ -42,7 +43,7 @@ from maas_client._transport.http import (
     HttpRequest,
     HttpResponse,
     ResponseReader,
-    current_notice,
+    find_due_notice,
     make_client,
     run_sync,
     start_thread,
@@ -91,10 +92,10 @@ class _DeadlineStream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         time_left = _time_left(timeout)
-        notice = current_notice()
-        pause = notice.time_left() if notice is not None else None
-        if notice is None or pause is None or (time_left is not None and time_left <= pause):
+        due = find_due_notice(math.inf if time_left is None else time_left)
+        if due is None:
             return self._inner.read(max_bytes, time_left)
+        notice, pause = due
         if pause > 0:
             with suppress(httpcore.ReadTimeout):
                 return self._inner.read(max_bytes, pause)
@@ -193,10 +194,9 @@ def _is_address(host: str) -> bool:
 
 
 def _result(future: Future[T], deadline: float) -> T:
-    notice = current_notice()
-    pause = notice.time_left() if notice is not None else None
     try:
-        if notice is not None and pause is not None and pause < deadline - time.monotonic():
+        if due := find_due_notice(deadline - time.monotonic()):
+            notice, pause = due
             with suppress(TimeoutError):
                 return future.result(pause)
             notice.give()
@@ -279,16 +279,13 @@ def iterate_in_thread(
     try:
         while True:
             time_left = deadline - time.monotonic()
-            notice = current_notice()
-            pause = notice.time_left() if notice is not None else None
-            is_due_first = pause is not None and pause < time_left
-            limit = pause if pause is not None and is_due_first else time_left
+            due = find_due_notice(time_left)
             try:
-                kind, item = items.get(timeout=max(limit, 0.0))
+                kind, item = items.get(timeout=max(due[1] if due else time_left, 0.0))
             except queue.Empty:
-                if notice is None or not is_due_first:
+                if due is None:
                     raise httpx.ReadTimeout("the deadline has passed") from None
-                notice.give()
+                due[0].give()
                 continue
             if kind == "end":
                 return
