@@ -145,9 +145,7 @@ def _parse_calls(calls: ToolCalls) -> list[tuple[str, Any]]:
     for call in calls:
         function = call.get("function") or {}
         arguments = function.get("arguments")
-        with suppress(
-            ValueError, RecursionError
-        ):  # arguments that are not JSON are compared as text
+        with suppress(ValueError, RecursionError):  # what is not JSON is compared as text
             arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
         parsed.append((str(function.get("name")), arguments))
     return parsed

@@ -77,10 +77,7 @@ async def create_once(
         try:
             return await create()
         except MaasError as create_error:
-            is_local_failure = io.scope.local and not may_have_acted
-            if not may_have_acted and not _reached_network(
-                create_error, connected=is_local_failure
-            ):
+            if not may_have_acted and not _reached_network(create_error, connected=io.scope.local):
                 raise
             error = create_error
         is_unclear = is_ambiguous(error)

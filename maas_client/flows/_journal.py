@@ -64,7 +64,7 @@ class UploadJournal:
             text = self._path.read_text("utf-8", "replace") if self._path else ""
             with suppress(
                 ValueError, RecursionError
-            ):  # the last line of a killed process may be cut
+            ):  # a killed process may have cut the last line
                 rows.extend(json.loads(line) for line in text.splitlines())
         with suppress(KeyError, TypeError, ValueError):
             if rows and float(rows[0]["expires_at"]) > time.time() + _MARGIN_S:

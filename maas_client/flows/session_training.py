@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from maas_client._messages import Argument, Call, Text
 from maas_client.errors import ConfigError
@@ -22,8 +22,7 @@ from maas_client.types import (
 from maas_client.wire import sessions as wire
 from maas_client.wire.operation import Operation
 from maas_client.wire.parsing import translate_parse_errors
-
-Loss = Literal["cross_entropy", "importance_sampling", "ppo", "cispo", "sapo"]
+from maas_client.wire.sessions import LossName
 
 
 async def forward_backward(
@@ -31,7 +30,7 @@ async def forward_backward(
     session: Session | str,
     examples: Sequence[TrainingExample],
     *,
-    loss: Loss = "cross_entropy",
+    loss: LossName = "cross_entropy",
     clip_low: float | None = None,
     clip_high: float | None = None,
     tau_pos: float | None = None,
@@ -78,7 +77,7 @@ async def forward(
     session: Session | str,
     examples: Sequence[TrainingExample],
     *,
-    loss: Loss = "cross_entropy",
+    loss: LossName = "cross_entropy",
     clip_low: float | None = None,
     clip_high: float | None = None,
     tau_pos: float | None = None,
@@ -275,7 +274,7 @@ def _loss_config(
 
 
 def _batch(
-    examples: Sequence[TrainingExample], loss: str, config: dict[str, float] | None
+    examples: Sequence[TrainingExample], loss: LossName, config: dict[str, float] | None
 ) -> wire.LossInput:
     if len(examples) > wire.MAX_REQUEST_DATA:
         raise ConfigError(
