@@ -13,6 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
@@ -127,6 +128,13 @@ async def _read_at_most(pieces: AsyncGenerator[HttpResponse | bytes, None], limi
         if len(body) > limit:
             break
     return bytes(body[:limit])
+
+
+def _notice(
+    op: Operation[Any], target: str, delay_s: float, deadline: float
+) -> AbstractContextManager[None]:
+    origin = "/".join(without_query(target).split("/")[:3])
+    return wait_notice(WaitNotice(f"{origin} ({op.name})", delay_s, deadline))
 
 
 def _encode_json(op: Operation[Any], body: Any) -> bytes:
@@ -249,10 +257,9 @@ class Transport(Generic[W]):
 
         is_quick = self._connection.local_origin is not None and deadline_s is None
         notice_s = _LOCAL_NOTICE_S if is_quick else _LONG_WAIT_S
-        origin = "/".join(without_query(target).split("/")[:3])
 
         async def attempt() -> Response[T]:
-            with wait_notice(WaitNotice(f"{origin} ({op.name})", notice_s, deadline)):
+            with _notice(op, target, notice_s, deadline):
                 return await self._send_once(op, target, body, headers or {}, key, deadline)
 
         retrying = AsyncRetrying(
@@ -302,22 +309,13 @@ class Transport(Generic[W]):
         key: str | None = None,
         **path: str,
     ) -> AsyncGenerator[str, None]:
-        await self._use_local_server()
-        key = Secret(key) if key else None
-        target = SignedUrl(self._build_url(op, base_url, None, path))
-        deadline = time.monotonic() + max(self._connection.timeout_s, _STREAM_TIMEOUT_S)
-        request = await self._build_request(op, target, body, headers or {}, key, deadline, None)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        pieces = self.http.stream(replace(request, max_bytes=None))
         unfinished: list[str] = []  # parts of a line whose end has not arrived
         size = 0
-        try:
-            head = cast("HttpResponse", await anext(pieces))
-            if head.status not in op.ok:
-                text = await _read_at_most(pieces, _MAX_ERROR_BYTES)
-                raise response.status_error(op, head.status, head.headers, text)
+        pieces = self._stream(op, body, base_url, headers or {}, key, path, _STREAM_TIMEOUT_S)
+        async with aclosing(pieces):
             async for piece in pieces:
-                *complete, last = decoder.decode(cast("bytes", piece)).split("\n")
+                *complete, last = decoder.decode(piece).split("\n")
                 for line in complete:
                     yield ("".join(unfinished) + line).removesuffix("\r")
                     unfinished, size = [], 0
@@ -325,31 +323,41 @@ class Transport(Generic[W]):
                 size += len(last)
                 if size > MAX_LINE_CHARS:
                     raise TransportError(
-                        f"{without_query(target)}: the stream has a line of more than"
-                        f" {MAX_LINE_CHARS:,} characters"
+                        f"{op.name}: the stream has a line of more than {MAX_LINE_CHARS:,} characters"
                     )
-            if size:
-                yield "".join(unfinished)
-        finally:
-            await pieces.aclose()
+        if size:
+            yield "".join(unfinished)
 
-    async def download(
+    def download(
         self, op: Operation[bytes], *, base_url: str | None = None, **path: str
     ) -> AsyncGenerator[bytes, None]:
+        return self._stream(op, None, base_url, {}, None, path, _DOWNLOAD_TIMEOUT_S)
+
+    async def _stream(
+        self,
+        op: Operation[Any],
+        body: Any,
+        base_url: str | None,
+        headers: Mapping[str, str],
+        key: str | None,
+        path: Mapping[str, str],
+        timeout_s: float,
+    ) -> AsyncGenerator[bytes, None]:
+        """Send an operation, and yield the body of its response in pieces."""
         await self._use_local_server()
+        key = Secret(key) if key else None
         target = SignedUrl(self._build_url(op, base_url, None, path))
-        deadline = time.monotonic() + max(self._connection.timeout_s, _DOWNLOAD_TIMEOUT_S)
-        request = await self._build_request(op, target, None, {}, None, deadline, None)
-        pieces = self.http.stream(replace(request, max_bytes=None))
-        try:
+        deadline = time.monotonic() + max(self._connection.timeout_s, timeout_s)
+        with _notice(op, target, _LONG_WAIT_S, deadline):
+            request = await self._build_request(op, target, body, headers, key, deadline, None)
+            pieces = self.http.stream(replace(request, max_bytes=None))
             head = cast("HttpResponse", await anext(pieces))
+        async with aclosing(pieces):
             if head.status not in op.ok:
                 text = await _read_at_most(pieces, _MAX_ERROR_BYTES)
                 raise response.status_error(op, head.status, head.headers, text)
             async for piece in pieces:
                 yield cast("bytes", piece)
-        finally:
-            await pieces.aclose()
 
     def _build_url(
         self,

@@ -169,21 +169,26 @@ async def test_deadline_includes_the_look_up_of_the_name(
     ],
     ids=["sync", "async", "http=", "opaque transport"],
 )
-async def test_program_says_once_what_it_waits_for(
+@pytest.mark.parametrize("method", ["send", "lines", "download"])
+async def test_program_logs_once_what_it_waits_for(
     server: ScriptedServer,
     make_http: Callable[[], Any],
+    method: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("maas_client._transport._LOCAL_NOTICE_S", 0.1)
-    is_said = threading.Event()
+    monkeypatch.setattr("maas_client._transport._LONG_WAIT_S", 0.1)
+    monkeypatch.setattr("maas_client._transport._STREAM_TIMEOUT_S", 5)
+    monkeypatch.setattr("maas_client._transport._DOWNLOAD_TIMEOUT_S", 5)
+    is_logged = threading.Event()
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            is_said.set()
+            is_logged.set()
 
     def answer_after_the_notice(connection: socket.socket) -> None:
-        is_said.wait(10)
+        is_logged.wait(10)
         connection.sendall(http_response())
 
     handler = Handler()
@@ -191,8 +196,11 @@ async def test_program_says_once_what_it_waits_for(
     server.script = [answer_after_the_notice, http_response()]
     http = make_http()
     transport = make_transport(server.url, http, timeout_s=5)
-    assert (await transport.send(GET, thing="x")).value == {}
-    assert (await transport.send(GET, thing="x")).value == {}  # at once, so without a notice
+    for _ in range(2):  # the second time the answer comes at once, so there is no notice
+        if method == "send":
+            assert (await transport.send(GET, thing="x")).value == {}
+        else:
+            assert [piece async for piece in getattr(transport, method)(GET, thing="x")]
     logging.getLogger("maas_client").removeHandler(handler)
     await http._client.aclose() if isinstance(http, AsyncHttpClient) else http._client.close()
     assert caplog.messages == [
