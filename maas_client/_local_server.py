@@ -189,7 +189,7 @@ def _answers_discovery(host: str, port: int) -> bool:
     try:
         content = json.loads(_get(host, port, "/discovery")[1])
         return {"history", "metric", "modelmanagement"} <= set(content)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 

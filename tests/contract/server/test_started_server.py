@@ -9,8 +9,11 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -234,6 +237,28 @@ def test_a_port_that_another_program_uses_is_avoided(state: Path) -> None:
         listener.settimeout(0)
         assert list(client.jobs.list()) == []
         assert _running(state).url != _local_server.DEFAULT_URL
+
+
+@pytest.mark.parametrize("body", [b"[" * 60_000, b"1", b"[{}]", b"\xff", b"{}"])
+def test_a_program_at_the_default_address_with_other_answers_is_ignored(
+    state: Path, body: bytes
+) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    address = urlsplit(_local_server.DEFAULT_URL)
+    with ThreadingHTTPServer((str(address.hostname), int(address.port or 0)), Handler) as program:
+        threading.Thread(target=program.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            assert _local_server.find_default_server(None) is None
+        finally:
+            program.shutdown()
 
 
 def test_a_server_at_the_default_address_with_another_state_is_used(
