@@ -86,9 +86,10 @@ class Session(ApiModel):
                 f"session {self.id!r} has no {client}, so it would neither be kept alive nor completed",
                 hint=Text(
                     PythonOnly(
-                        "Use `with` for a session of a Client and `async with` for one of an AsyncClient; "
-                        "get a session of a list first: ",
-                        Call("sessions.get", "ID"),
+                        "Use `with` for a session of a Client and `async with` for one of an AsyncClient. "
+                        "For one that was made by hand, call ",
+                        Call("sessions.get", repr(self.id)),
+                        ".",
                     )
                 ),
             )
