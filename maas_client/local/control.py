@@ -117,7 +117,7 @@ class Control:
         Raises:
             ConfigError: ``seconds`` is not a positive number.
         """
-        _check_seconds("seconds", seconds)
+        check_number("seconds", seconds)
         self._timetable.clock.advance(seconds)
         with use(self._timetable.clock):
             self._timetable.update()
@@ -179,9 +179,10 @@ class Control:
         Raises:
             ConfigError: A value is of another type or out of bounds.
         """
-        _check_seconds("queued_s", queued_s)
-        _check_seconds("running_s", running_s)
-        _check_texts(error=error, error_code=error_code)
+        check_number("queued_s", queued_s)
+        check_number("running_s", running_s)
+        _check_texts(error_code=error_code)
+        _check_optional_texts(error=error)
         self._timetable.job_plans.extend(
             [JobPlan(queued_s, running_s, error, error_code)] * _checked_count(count)
         )
@@ -206,9 +207,9 @@ class Control:
         Raises:
             ConfigError: A value is of another type or out of bounds.
         """
-        _check_seconds("creating_s", creating_s)
-        _check_seconds("not_ready_s", not_ready_s)
-        _check_texts(error=error)
+        check_number("creating_s", creating_s)
+        check_number("not_ready_s", not_ready_s)
+        _check_optional_texts(error=error)
         plan = DeploymentPlan(creating_s, not_ready_s, error)
         self._timetable.deployment_plans.extend([plan] * _checked_count(count))
 
@@ -256,13 +257,12 @@ class Control:
             >>> server.control.fail("jobs.create", disconnect=True, forward=True)
         """
         _check_texts(operation=operation)
+        _check_optional_texts(error=error)
         self._check_operation(operation)
-        _check_seconds("after_s", after_s)
+        check_number("after_s", after_s)
         if expired_token:
             if status is not None:
-                raise ConfigError(
-                    "status has no meaning with expired_token, which answers with 401"
-                )
+                raise ConfigError("expired_token answers with 401", hint="Leave out status.")
             status, error = 401, error or _EXPIRED_TOKEN
         for name, value in (("error", error), ("retry_after", retry_after)):
             if status is None and value is not None:
@@ -274,20 +274,21 @@ class Control:
             )
         headers = {}
         if retry_after is not None:
-            _check_seconds("retry_after", retry_after)
+            check_number("retry_after", retry_after)
             headers["Retry-After"] = f"{retry_after:g}"
         if expired_token:
             headers["WWW-Authenticate"] = (
-                f'Bearer error="invalid_token", error_description="{error}"'
+                f'Bearer error="invalid_token", error_description="{_EXPIRED_TOKEN}"'
             )
-        if status is not None and status >= 400 and error is None:
+        is_error = isinstance(status, int) and status >= 400
+        if is_error and error is None:
             error = f"This request failed on purpose with status {status}."
         self._faults.add(
             Fault(
                 operation=operation,
                 status=status,
                 headers=headers,
-                error=error if status is not None and status >= 400 else None,
+                error=error if is_error else None,
                 disconnect=disconnect,
                 keep_bytes=keep_bytes,
                 stall_s=stall_s,
@@ -342,19 +343,14 @@ class Control:
         """
         _check_choice("status", status, get_args(JobStatus))
         _check_choice("dialect", dialect, get_args(Dialect))
-        _check_seconds("queued_s", queued_s)
-        _check_seconds("running_s", running_s)
-        _check_texts(name=name, model=model, error=error, error_code=error_code)
-        if (
-            isinstance(progress, bool)
-            or not isinstance(progress, int | float)
-            or not 0 <= progress <= 1
-        ):
-            raise ConfigError("progress must be a number from 0 to 1")
+        check_number("queued_s", queued_s)
+        check_number("running_s", running_s)
+        _check_texts(error=error, error_code=error_code)
+        _check_optional_texts(name=name, model=model)
+        check_number("progress", progress, 1, "a number from 0 to 1")
         if name is not None and dialect == "foundry":
             raise ConfigError("a Foundry job has no name of one's own", hint="Leave out name.")
-        if status == "Queued":
-            queued_s = queued_s or _LONG_S
+        queued_s = queued_s or (_LONG_S if status == "Queued" else 0.0)
         plan = JobPlan(queued_s, running_s, error if status == "Failed" else None, error_code)
         done = {"Queued": 0.0, "Completed": 1.0, "Failed": 1.0}.get(status, float(progress))
         past_s = 0.0 if status == "Queued" else queued_s + done * running_s
@@ -491,8 +487,9 @@ class Control:
         """
         _check_choice("status", status, get_args(DeploymentStatus))
         _check_choice("dialect", dialect, get_args(Dialect))
-        _check_seconds("ready_in_s", ready_in_s)
-        _check_texts(name=name, model=model, error=error)
+        check_number("ready_in_s", ready_in_s)
+        _check_texts(name=name, error=error)
+        _check_optional_texts(model=model)
         plan = DeploymentPlan(
             creating_s=ready_in_s if status == "Creating" else 0.0,
             not_ready_s=ready_in_s if status == "NotReady" else 0.0,
@@ -555,11 +552,10 @@ def _foundry_deployment(model: str) -> dict[str, Any]:
 
 def training_lines(rows: Any = None) -> bytes:
     """Return a training file with these rows; None: twelve short chats."""
-    if rows is not None and (
-        isinstance(rows, str) or not all(isinstance(r, Mapping) for r in rows)
-    ):
+    rows = _ROWS if rows is None else rows
+    if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
         raise ConfigError("training_data must be a list of chats, such as {'messages': [...]}")
-    return b"".join(json.dumps(row).encode() + b"\n" for row in (_ROWS if rows is None else rows))
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
 @contextmanager
@@ -570,15 +566,22 @@ def _config_errors() -> Iterator[None]:
         raise ConfigError(error.message) from None
 
 
-def _check_seconds(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e10:
-        raise ConfigError(f"{name} must be a number of seconds from 0")
+def check_number(
+    name: str, value: object, high: float = 1e10, expected: str = "a number of seconds from 0"
+) -> None:
+    """Raise ``ConfigError`` unless a value is a number from 0 to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
+        raise ConfigError(f"{name} must be {expected}")
 
 
 def _check_texts(**values: object) -> None:
     for name, value in values.items():
-        if value is not None and not isinstance(value, str):
+        if not isinstance(value, str):
             raise ConfigError(f"{name} must be a text")
+
+
+def _check_optional_texts(**values: object) -> None:
+    _check_texts(**{name: value for name, value in values.items() if value is not None})
 
 
 def _checked_count(value: object) -> int:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from maas_client.errors import ConfigError
 
-_MAX_WAIT_S = 3600.0
+_MAX_WAIT_S, _MAX_S = 3600.0, 1e10
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -88,7 +88,7 @@ class Fault:
             ("status", self.status is None or _is_number(self.status, 200, 599, whole=True),
              "a status from 200 to 599"),
             ("headers", _are_headers(self.headers), "an object of header names and texts"),
-            ("body", self.body is None or isinstance(self.body, str), "a text"),
+            ("body", self.body is None or _is_text(self.body), "a text"),
             ("keep_bytes",
              self.keep_bytes is None or _is_number(self.keep_bytes, 0, math.inf, whole=True),
              "a whole number from 0"),
@@ -98,9 +98,9 @@ class Fault:
             ("flip_bit", self.flip_bit is None or _is_number(self.flip_bit, 0, 1),
              "a number from 0 to 1"),
             ("operation", isinstance(self.operation, str), "a text"),
-            ("error", self.error is None or isinstance(self.error, str), "a text"),
-            ("after_s", _is_number(self.after_s, 0, math.inf), "seconds from 0"),
-            ("duration_s", self.duration_s is None or _is_number(self.duration_s, 0, math.inf),
+            ("error", self.error is None or _is_text(self.error), "a text"),
+            ("after_s", _is_number(self.after_s, 0, _MAX_S), "seconds from 0"),
+            ("duration_s", self.duration_s is None or _is_number(self.duration_s, 0, _MAX_S),
              "seconds from 0"),
         ):  # fmt: skip
             if not is_valid:
@@ -142,6 +142,11 @@ class Fault:
 def _is_number(value: object, low: float, high: float, *, whole: bool = False) -> bool:
     is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     return is_number and low <= value <= high  # type: ignore[operator]  # a number
+
+
+def _is_text(value: object) -> bool:
+    """Return whether a value can be sent as text: no lone surrogates."""
+    return isinstance(value, str) and value == value.encode("utf-8", "replace").decode()
 
 
 def _is_pattern(value: object) -> bool:

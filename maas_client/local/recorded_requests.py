@@ -45,11 +45,12 @@ class RecordedRequest:
         """Return the request as JSON values.
 
         Returns:
-            The attributes by their names; ``body`` is an object if it is JSON, else text.
+            The attributes by their names; ``body`` is an object if it is valid JSON, else text.
         """
         try:
             body = self.json
-        except ValueError:
+            json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, RecursionError):
             body = self.body.decode("utf-8", "replace")
         return {
             "operation": self.operation,

@@ -18,7 +18,7 @@ from starlette.types import (  # noqa: TID253 - only the server imports this mod
 
 from maas_client._clock import use
 from maas_client.errors import ConfigError
-from maas_client.local.control import Control
+from maas_client.local.control import Control, check_number
 from maas_client.local.http.app import RequestContext, RouteTable
 from maas_client.local.http.faults import OperationNames
 from maas_client.local.http.hosts import tunnel_path
@@ -78,8 +78,7 @@ def control_table(control: Control) -> RouteTable:
 
 def _poll_advance_setter(control: Control) -> Callable[..., None]:
     def set_poll_advance(seconds: float) -> None:
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
-            raise ConfigError("seconds must be a number of seconds from 0")
+        check_number("seconds", seconds)
         control.poll_advance_s = seconds
 
     return set_poll_advance

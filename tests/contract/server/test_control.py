@@ -193,19 +193,29 @@ def test_requests_are_recorded_without_credentials(
         (lambda c: c.fail("jobs.get", error="x"), "needs status"),
         (lambda c: c.fail("jobs.get", retry_after=1), "needs status"),
         (lambda c: c.fail("jobs.get", status=700), "status"),
+        (lambda c: c.fail("jobs.get", status=500, expired_token=True), "401"),
+        (lambda c: c.fail("jobs.get", status="500"), "status"),
+        (lambda c: c.fail("jobs.get", status=500, error=5), "error"),
+        (lambda c: c.fail("jobs.get", status=500, error="\ud800"), "error"),
+        (lambda c: c.fail("jobs.get", status=500, duration_s=10**400), "duration_s"),
         (lambda c: c.advance(-1), "seconds"),
         (lambda c: c.advance(True), "seconds"),
         (lambda c: c.next_job(running_s="1"), "running_s"),
         (lambda c: c.next_job(error=5), "error"),
+        (lambda c: c.next_job(error_code=None), "error_code"),
         (lambda c: c.next_job(count=0), "count"),
         (lambda c: c.add_job("Runing"), "Did you mean Running"),
         (lambda c: c.add_job(name="a b"), "letters, digits"),
         (lambda c: c.add_job(progress=2), "progress"),
         (lambda c: c.add_job(model="Phi-99"), "Phi-99"),
         (lambda c: c.add_job(training_data="x"), "training_data"),
+        (lambda c: c.add_job(training_data=5), "training_data"),
+        (lambda c: c.add_job("Failed", error=None), "error"),
         (lambda c: c.add_job(name="x", dialect="foundry"), "name"),
         (lambda c: c.add_deployment("d", model="nothing"), "modelId"),
         (lambda c: c.add_deployment("d", status="Ready"), "status"),
+        (lambda c: c.add_deployment(None), "name"),
+        (lambda c: c.add_deployment("d", status="Failed", error=None), "error"),
     ],
 )
 def test_wrong_calls_are_refused(server: LocalServer, call: Any, message: str) -> None:
@@ -353,6 +363,14 @@ def test_control_over_http(server: LocalServer) -> None:
     ):
         answer = call(action, **body)
         assert answer.status_code == status, (action, answer.text)
+    for body in (b"[" * 50_000, b'{"a": NaN}', b'"\\ud800"'):
+        headers = {"api-key": "any", "content-type": "application/json"}
+        address = f"{server.url}/openai/v1/fine_tuning/jobs"
+        httpx.post(address, content=body, headers=headers, trust_env=False)
+    recorded = call("requests", operation="fine_tuning.create").json()["result"]
+    bodies = [request["body"] for request in recorded]
+    assert bodies == ["[" * 50_000, '{"a": NaN}', '"\\ud800"']
+    assert call("set_poll_advance", seconds=1e11).status_code == 400
     assert call("clear").status_code == 200
     assert call("requests").json()["result"] == []
     with serve(engine="instant") as plain:
