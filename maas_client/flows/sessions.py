@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
 from maas_client._messages import Argument, Call, Text
-from maas_client.errors import ConfigError, NotFoundError, ServiceError, TransportError
+from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
 from maas_client.flows import _session_requests as requests
+from maas_client.flows._arm import is_transient
 from maas_client.flows._io import IO
 from maas_client.types import Session, SessionCheckpoint
 from maas_client.wire import sessions as wire
@@ -139,13 +140,14 @@ async def _create(io: IO, model: str, timeout_s: float, **fields: Any) -> Sessio
     _log.info("session %s is created; waiting until its model is loaded", session)
     try:
         await requests.wait(io, wire.SESSION_CREATE, session, accepted.request_id, timeout_s)
-    except TransportError as error:
-        error.hint = Text.format(
-            "The session exists and may cost money. Delete it: {}.",
-            Call("sessions.delete", repr(session)),
-        )
+        return await get(io, session)
+    except MaasError as error:
+        if is_transient(error):
+            error.hint = Text.format(
+                "The session exists and may cost money. Delete it: {}.",
+                Call("sessions.delete", repr(session)),
+            )
         raise
-    return await get(io, session)
 
 
 async def get(io: IO, session: Session | str) -> Session:

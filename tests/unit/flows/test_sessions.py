@@ -165,6 +165,19 @@ async def test_a_session_that_is_not_ready_in_time_is_named() -> None:
     assert caught.value.timed_out
 
 
+@pytest.mark.parametrize("error", [TransportError("lost"), ServiceError("down", status=503)])
+@pytest.mark.parametrize("operation", ["sessions.request", "sessions.get"])
+async def test_a_created_session_that_cannot_be_read_is_named(
+    operation: str, error: MaasError
+) -> None:
+    io = project_port()
+    io.on("sessions.create", ACCEPTED)
+    io.on("sessions.request", {"status": "completed"})
+    io.on(operation, error)
+    with pytest.raises(MaasError, match=r"sessions.delete\('session_1'\)"):
+        await sessions.create(io, "gpt-oss-120b", lora_rank=8)
+
+
 async def test_polling_outlasts_an_outage_and_a_request_that_appears_late() -> None:
     io = project_port()
     io.on("sessions.optim_step", ACCEPTED)
