@@ -321,7 +321,7 @@ class LocalServer:
         if os.name != "posix":  # detached, in its own process group
             options = {"creationflags": 0x00000008 | 0x00000200}
         try:
-            process = subprocess.Popen(
+            process = _ServerProcess(
                 [sys.executable, "-P", "-m", "maas_client", "serve", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -345,9 +345,7 @@ class LocalServer:
         )  # fmt: skip
         return record
 
-    def _wait_until_ready(
-        self, process: subprocess.Popen[bytes], folder: Path, log: Path
-    ) -> ServerRecord:
+    def _wait_until_ready(self, process: _ServerProcess, folder: Path, log: Path) -> ServerRecord:
         deadline = time.monotonic() + _START_S
         while process.poll() is None:
             record = read_running(folder)
@@ -364,8 +362,14 @@ class LocalServer:
         raise _start_error(log)
 
 
-_started: list[subprocess.Popen[bytes]] = []
-"""The servers that this program has started. They outlive it, so they are not waited for."""
+class _ServerProcess(subprocess.Popen[bytes]):
+    """A process that may outlive this program, of which ``Popen`` would warn at its end."""
+
+    def __del__(self) -> None: ...
+
+
+_started: list[_ServerProcess] = []
+"""The servers that this program has started."""
 
 
 def _free_port() -> int:
