@@ -54,7 +54,7 @@ class Sizes(NamedTuple):
     inputs: int = 1000
 
 
-SHORT = Sizes(25, 15, 2, 200, 1, 50, 1, 3, 5, 5)
+SHORT = Sizes(5, 5, 1, 200, 1, 50, 1, 3, 5, 5)
 
 
 def _exact(name: str, counts: Mapping[str, float], wanted: Mapping[str, float]) -> Figure:

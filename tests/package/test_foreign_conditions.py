@@ -100,11 +100,14 @@ CONDITIONS = {
 
 FORKS = """
 import gc, json, os, resource, sys, tempfile, time
-import httpx, pydantic, tenacity
+import gzip, h11, httpx, msgspec, pydantic, tenacity
 import maas_client as maas
+from maas_client import Client, validate
 from maas_client.__main__ import main
+from maas_client.dataset import file_validator, sources
 from maas_client.flows.azureml import blob_upload, datasets, jobs
-import maas_client.cli.serve, maas_client.cli.models
+import maas_client.cli.datasets, maas_client.cli.fine_tune, maas_client.cli.models, maas_client.cli.serve
+httpx.HTTPTransport().close()  # loads httpcore
 folder, results = sys.argv[1], {}
 gc.freeze()
 for name, setup, arguments in json.load(sys.stdin):
