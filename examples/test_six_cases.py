@@ -1,4 +1,4 @@
-"""Six things that happen to a job on Azure, each as a test of an application that takes milliseconds.
+"""Six cases of a job on Azure, each as a test of an application. Hours of Azure take no time here.
 
 pytest examples/test_six_cases.py
 """

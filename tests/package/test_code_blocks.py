@@ -54,7 +54,7 @@ def blocks(page: str) -> list[Block]:
         code = textwrap.dedent(match["code"])
         language = match["language"]
         if language in ("", "text") and _COMMAND.search(code):
-            language = "sh"  # commands that nobody marked as such
+            language = "sh"  # commands in a block without a language
         line = text.count("\n", 0, match.start("code")) + 1
         found.append(Block(language, code, match["reason"], line))
     return found

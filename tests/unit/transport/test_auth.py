@@ -128,7 +128,7 @@ def test_token_that_expires_every_hour_is_renewed_in_time(monkeypatch: pytest.Mo
 
 
 class HangingCredential:
-    """Does not return before ``release`` is set, as a sign-in that nobody finishes."""
+    """Does not return before ``release`` is set, as a sign-in that the user does not finish."""
 
     def __init__(self) -> None:
         self.calls = 0
