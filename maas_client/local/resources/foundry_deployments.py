@@ -34,6 +34,7 @@ _SKU_NAMES = frozenset(sku.casefold() for sku in SKUS)
 _UPGRADE_OPTIONS = ("oncenewdefaultversionavailable", "oncecurrentversionexpired", "noautoupgrade")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _CHECKPOINT = re.compile(r"(?P<model>.+):ckpt-step-(?P<step>\d{1,9})")
+_ACCOUNT = re.compile(r"(/[^/]+){6}/accounts/[^/]+", re.IGNORECASE)
 _CHECKPOINT_ID = re.compile(r"ftchkpt-(?P<job>[0-9a-f]{32})(?P<step>\d{8})")
 
 
@@ -133,7 +134,7 @@ def deployable_checkpoints(store: Store, job: Record) -> dict[int, str]:
 
 
 def check_request(store: Store, request: dict[str, Any]) -> None:
-    """Raise ``ApiError`` for a body without model or sku, or with another provider's format."""
+    """Raise ``ApiError`` for a body without model or sku, or with what the model does not have."""
     values = request.get("properties")
     properties = values if isinstance(values, dict) else {}
     model = properties.get("model")
@@ -159,7 +160,13 @@ def check_request(store: Store, request: dict[str, Any]) -> None:
         )
     name = _checkpoint_name(store, model["name"])
     _check_sku(name, sku)
-    expected = provider_format(re.split(r"\.ft-", name)[0])
+    source, version = model.get("source"), model.get("version")
+    if source is not None and not _ACCOUNT.fullmatch(str(source)):
+        raise _invalid("source must be the ARM id of an account.", "properties.model.source")
+    base, *tuned = re.split(r"\.ft-", name)
+    if tuned and version not in (None, "1"):
+        raise _unsupported(model["name"], f"it has the version 1, not {str(version)[:40]!r}")
+    expected = provider_format(base)
     if expected is not None and model.get("format") != expected:
         actual = str(model.get("format"))[:40]
         raise _unsupported(model["name"], f"its format is {expected!r}, not {actual!r}")

@@ -179,6 +179,17 @@ def test_lists_show_the_resources_that_were_named(azure: Azure) -> None:
     assert "Change Account" in refused.json()["error"]["message"]
 
 
+ACCOUNT = "/subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/a"
+
+
+def test_tuned_model_has_the_version_1(azure: Azure) -> None:
+    model = {"format": "Microsoft", "name": "Phi-4.ft-1", "version": "99"}
+    body = {"sku": {"name": "GlobalStandard", "capacity": 1}, "properties": {"model": model}}
+    answer = azure.http.put(f"{ACCOUNT}/deployments/d?api-version=2025-09-01", json=body)
+    assert answer.status_code == 400
+    assert "version 1, not '99'" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
@@ -190,15 +201,14 @@ def test_lists_show_the_resources_that_were_named(azure: Azure) -> None:
         ({"properties": {"model": {"whatElse": 1}}}, 501),
         ({"whatElse": 1}, 501),
         ({"properties": {"model": {"name": "Phi-4-mini-instruct"}}}, 409),
+        ({"properties": {"model": {"source": "elsewhere"}}}, 400),
+        ({"properties": {"model": {"source": ACCOUNT}}}, 200),
     ],
 )
 def test_second_put_of_a_foundry_deployment(azure: Azure, changes: Any, status: int) -> None:
     model = {"format": "Microsoft", "name": "Phi-4", "version": "1"}
     sku = {"name": "GlobalStandard", "capacity": 1}
-    url = (
-        "/subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/a/deployments/again"
-        "?api-version=2025-09-01"
-    )
+    url = f"{ACCOUNT}/deployments/again?api-version=2025-09-01"
     assert azure.http.put(url, json={"sku": sku, "properties": {"model": model}}).status_code in (
         200,
         201,
