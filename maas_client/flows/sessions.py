@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
 from maas_client._messages import Argument, Call, Text
+from maas_client._progress import explain_interrupt
 from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
 from maas_client.flows import _session_requests as requests
 from maas_client.flows._arm import is_transient
@@ -138,14 +139,16 @@ async def _create(io: IO, model: str, timeout_s: float, **fields: Any) -> Sessio
             "sessions.create: the response names no session", operation=wire.SESSION_CREATE.name
         )
     _log.info("session %s is created; waiting until its model is loaded", session)
+    delete = Call("sessions.delete", repr(session))
+    note = f"interrupted: the session is loaded without this program and may cost money; {delete} deletes it"
     try:
-        await requests.wait(io, wire.SESSION_CREATE, session, accepted.request_id, timeout_s)
-        return await get(io, session)
+        with explain_interrupt(lambda: note):
+            await requests.wait(io, wire.SESSION_CREATE, session, accepted.request_id, timeout_s)
+            return await get(io, session)
     except MaasError as error:
         if is_transient(error):
             error.hint = Text.format(
-                "The session exists and may cost money. Delete it: {}.",
-                Call("sessions.delete", repr(session)),
+                "The session exists and may cost money. Delete it: {}.", delete
             )
         raise
 

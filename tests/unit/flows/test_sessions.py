@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from maas_client._client import Client
+from maas_client._transport import run_sync
 from maas_client.errors import (
     BadRequestError,
     ConfigError,
@@ -176,6 +178,19 @@ async def test_a_created_session_that_cannot_be_read_is_named(
     io.on(operation, error)
     with pytest.raises(MaasError, match=r"sessions.delete\('session_1'\)"):
         await sessions.create(io, "gpt-oss-120b", lora_rank=8)
+
+
+def test_an_interrupt_while_a_session_is_created_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # restored at the end
+    io = project_port()
+    io.on("sessions.create", ACCEPTED)
+    io.on("sessions.request", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_sync(sessions.create(io, "gpt-oss-120b", lora_rank=8))
+    (note,) = caught.value._render_traceback_()  # type: ignore[attr-defined]  # IPython's name
+    assert note.endswith("may cost money; client.sessions.delete('session_1') deletes it")
 
 
 async def test_polling_outlasts_an_outage_and_a_request_that_appears_late() -> None:
