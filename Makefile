@@ -56,7 +56,7 @@ test-floors: setup
 		tests/package/test_import.py tests/unit/test_errors.py tests/unit/dataset/test_validate.py \
 		tests/contract/client/test_verbs.py tests/contract/client/test_uploads.py tests/contract/plugin
 
-# Faults, kills, many jobs and many connections; prints a table (docs/reliability.md). SEED chooses the faults.
+# Faults, kills, interrupts, many jobs and connections, random bytes; prints a table (docs/reliability.md). SEED chooses the faults.
 SEED ?= 1
 soak: setup
 	$(BIN)/python -m tests.faults.soak --seed $(SEED)

@@ -47,7 +47,7 @@ _EVALUATED_ROWS = 12
 _MAX_TOKENS = 64
 """Longest answer in tokens; the answers in the training data are shorter."""
 _BASE_NOTES = {
-    "tiny": " (tiny has random weights: its loss falls, but its answers are random text and not printed)"
+    "tiny": " (tiny has random weights: its loss falls, but its answers are random text and not compared)"
 }
 
 
