@@ -188,6 +188,11 @@ REFUSED_BATCHES: dict[str, tuple[dict[str, list[float]], dict[str, Any], str]] =
         {"loss_fn": "ppo", "loss_fn_config": {"clip_low_threshold": 2.0}},
         "above clip_high_threshold",
     ),
+    "large setting": (
+        {"advantages": [1.0] * 5, "logprobs": [-1.0] * 5},
+        {"loss_fn": "sapo", "loss_fn_config": {"tau_neg": 1e300}},
+        "tau_neg must be from",
+    ),
 }
 
 

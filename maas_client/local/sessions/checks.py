@@ -14,6 +14,8 @@ from maas_client.local.sessions.loss_settings import LOSS_SETTINGS
 MAX_DATA = 1024
 MAX_BATCH_TOKENS = 1 << 18
 _MAX_SAMPLES = 256
+_MAX_SETTING = 1e30
+"""Of a loss: it is computed in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,12 @@ def loss_request(loss_input: Mapping[str, Any], limits: BaseLimits) -> dict[str,
 
 
 def _check_settings(name: str, values: Mapping[str, float]) -> None:
+    for key, value in values.items():
+        if abs(value) > _MAX_SETTING:
+            raise _invalid(
+                f"{key} must be from -{_MAX_SETTING:g} to {_MAX_SETTING:g}.",
+                f"loss_fn_config.{key}",
+            )
     low, high = values.get("clip_low_threshold"), values.get("clip_high_threshold")
     if low is not None and high is not None and low > high:
         raise _invalid(
