@@ -271,7 +271,7 @@ def _is_stream(response: httpx.Response) -> bool:
 def _json(content: bytes) -> Any:
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -311,7 +311,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         cassette = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"the cassette {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"the cassette {path} is not JSON: {error}") from None
     needed = {"method", "url", "query", "headers", "body", "status", "content_type"}
     needed |= {"response_headers", "response"}

@@ -58,7 +58,7 @@ def _read(lines: Iterable[bytes], inbox: Inbox) -> None:
         except ValueError:
             message = {}
         inbox.put(message if isinstance(message, dict) else {})
-    os._exit(0)  # the server has ended, so nobody reads unfinished answers
+    os._exit(0)  # the server has ended, and no client reads unfinished answers
 
 
 def _messages(inbox: Inbox, *, wait: bool) -> Iterable[dict[str, Any]]:

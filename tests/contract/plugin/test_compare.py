@@ -112,7 +112,8 @@ async def test_async_client_is_recorded(
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "cannot be read"), ("{", "not JSON"), ("[]", "no cassette"), ('{"exchanges": [{}]}', "no cassette"),
+    [(None, "cannot be read"), ("{", "not JSON"), ("[" * 50_000, "not JSON"),
+     ("[]", "no cassette"), ('{"exchanges": [{}]}', "no cassette"),
      ('{"version": 9, "exchanges": []}', "another version")],
 )  # fmt: skip
 def test_files_that_are_no_cassettes(
