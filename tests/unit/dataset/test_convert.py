@@ -197,6 +197,7 @@ def test_omitted_parts_are_counted(run_convert: Any) -> None:
         ('{"custom_id": "1", "body": {"messages": []}}\n', "without its answer"),
         ('{"custom_id": "1", "body": {"messages": [[]]}}\n', "without its answer"),
         ("prompt,completion\na,b,c\n", "more cells than columns"),
+        ('prompt,completion\na,b,c\na,b\nc,"d\n', "not a valid table after row 2: "),
         ('{"prompt": "a", "completion": "\\ud800"}\n', "half of a surrogate pair"),
     ],
 )
