@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError, MissingExtraError
+from maas_client.local.machine.hardware import usable_cores
 
 if TYPE_CHECKING:
     from maas_client.local.fault_plan import FaultPlan
@@ -21,13 +21,6 @@ TENANT_ID = "00000000-0000-0000-0000-000000000000"
 """The one Entra tenant."""
 STORAGE_ACCOUNT = "maaslocal"
 """The only storage account. On the plain port its name is the first part of the path, as with Azurite."""
-
-
-def default_threads() -> int:
-    """Return the default number of threads of a training process: the cores this process may use."""
-    return max(
-        1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
 
 
 def check_extra_installed(engine: Engine) -> None:
@@ -89,7 +82,7 @@ class ServerConfig:
     """``auto`` answers with unquantised weights, ``int8`` with linear layers in eight bits (CPU only)."""
     api_key: str | None = field(default=None, repr=False)
     """None: every non-empty credential is accepted (loopback only)."""
-    threads: int = field(default_factory=default_threads)
+    threads: int = field(default_factory=usable_cores)
     """CPU threads of each training process."""
     max_jobs: int = 1
     """Jobs that run at the same time."""

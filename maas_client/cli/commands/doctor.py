@@ -377,10 +377,11 @@ def _unknown(name: str, error: MaasError, rule: str) -> CheckResult:
 
 def check_machine(cache: Path, state: Path) -> Iterator[CheckResult]:
     """Check Python, the extras, torch, the base weights and the disk."""
+    from maas_client.local.machine.hardware import usable_cores
+
     yield ok("maas-client", f"{__version__} in {Path(__file__).parents[2]}")
-    cores = os.cpu_count() or 1
     yield ok("python", f"{platform.python_version()} at {sys.executable}, {platform.platform()}, "
-             f"{cores} cores")  # fmt: skip
+             f"{usable_cores()} usable cores")  # fmt: skip
     yield from _check_extras()
     yield from _check_torch()
     yield from _check_bases(cache)

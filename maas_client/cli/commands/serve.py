@@ -98,7 +98,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="with --proxy: print the environment variables that make an Azure application use this "
         "server, for sh (default), fish, powershell or a dotenv file",
     )
-    parser.add_argument("--threads", type=_positive, help="threads per training process")
+    parser.add_argument(
+        "--threads", type=_positive, help="threads per training process (default: one per core)"
+    )
     parser.add_argument(
         "--max-jobs",
         type=_positive,
@@ -249,9 +251,9 @@ def _config(args: argparse.Namespace) -> ServerConfig:
         ServerConfig,
         check_extra_installed,
         check_precision,
-        default_threads,
     )
     from maas_client.local.fault_plan import FaultPlan
+    from maas_client.local.machine.hardware import usable_cores
 
     settings = Settings.load(state_dir=args.state_dir, engine=args.engine, precision=args.precision)
     engine = settings.require("engine").lower()
@@ -271,7 +273,7 @@ def _config(args: argparse.Namespace) -> ServerConfig:
         device=args.device,
         precision=precision,
         api_key=_key(args.api_key, folder),
-        threads=args.threads or default_threads(),
+        threads=args.threads or usable_cores(),
         max_jobs=args.max_jobs,
         retention_days=args.retention,
         idle_timeout_s=args.idle_timeout,

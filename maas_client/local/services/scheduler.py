@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeVar
 
 from maas_client._settings import tracker_variables
 from maas_client.catalog import load_limits
-from maas_client.local.config import ServerConfig, default_threads
+from maas_client.local.config import ServerConfig
 from maas_client.local.machine.child_processes import ChildProcess, ProcessPool
+from maas_client.local.machine.hardware import usable_cores
 from maas_client.local.resources.assets import utc_now
 from maas_client.local.resources.errors import failure_message
 from maas_client.local.resources.jobs import JobRef, Jobs
@@ -155,7 +156,7 @@ class Scheduler:
 
     async def _warm_up_later(self) -> None:
         await asyncio.sleep(self._config.spare_worker_delay_s)
-        if self.cores_in_use() < default_threads():
+        if self.cores_in_use() < usable_cores():
             await self._compute.warm_up()
 
     def cores_in_use(self) -> int:
