@@ -70,7 +70,10 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+# mypy uses one core: meanwhile another compiles the tests, which each process of pytest would do.
+test: setup
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 & $(MAKE) --no-print-directory lint; status=$$?; \
+	wait; exit $$status
 	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 # Every dependency of the client and the server at the lowest version that pyproject.toml declares: imports,

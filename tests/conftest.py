@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 
-import pytest
-from hypothesis import HealthCheck, settings
+# Each process of a run, and each pytest that a test starts, would compile all tests and hypothesis again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # noqa: TID251 - for the processes that tests start
 
-from maas_client._settings import SETTINGS
+import pytest  # noqa: E402 - after the switch
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+from maas_client._settings import SETTINGS  # noqa: E402
 
 # As in the processes that train: bitsandbytes, which peft imports, would load torch's compiler.
 os.environ["TORCHDYNAMO_DISABLE"] = "1"  # noqa: TID251 - read when torch is imported

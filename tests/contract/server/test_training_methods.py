@@ -14,7 +14,6 @@ from maas_client.local.embedded_server import LocalServer, serve
 from tests.contract.server.conftest import chats
 
 pytest.importorskip("torch")
-pytest.importorskip("peft")
 pytestmark = pytest.mark.slow
 
 ROWS, BATCH = 16, 4

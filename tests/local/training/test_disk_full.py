@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("peft")
 pytest.importorskip("resource")
 from safetensors import SafetensorError  # noqa: TID253
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402, TID253

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("peft")
 
 from maas_client.cli.commands import doctor  # noqa: E402 - after the skips
 from maas_client.local.bases import BaseWeights  # noqa: E402

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-peft = pytest.importorskip("peft")
-
 transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skips
@@ -51,6 +49,8 @@ def plain_model(base: BaseWeights, config: TrainingConfig) -> torch.nn.Module:
     )
     if config.method == "Full":
         return model
+    import peft
+
     model.requires_grad_(False)
     torch.manual_seed(config.seed)
     lora_config = peft.LoraConfig(

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402
@@ -101,6 +100,8 @@ def test_job_emits_all_events(base: BaseWeights, data: Data, tmp_path: Path) -> 
 
 
 def test_adapter_loads_in_peft(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+    import peft
+
     validation = data(make_rows(6, seed=9), "valid.jsonl")
     events = run_job(spec(base, data, tmp_path / "out", {}, validation=validation))
     (done,) = events_of("done", events)

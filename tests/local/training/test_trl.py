@@ -8,10 +8,6 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-trl = pytest.importorskip("trl")
-peft = pytest.importorskip("peft")
-datasets = pytest.importorskip("datasets")
-transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skips
 from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
@@ -46,6 +42,11 @@ def trl_settings(config: TrainingConfig, folder: Path) -> dict[str, Any]:
 
 
 def their_losses(base: BaseWeights, ordered: list[Example], folder: Path) -> list[float]:
+    import datasets
+    import peft
+    import transformers
+    import trl
+
     model = transformers.AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.folder)
     torch.manual_seed(CONFIG.seed)
@@ -91,6 +92,7 @@ def their_losses(base: BaseWeights, ordered: list[Example], folder: Path) -> lis
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_losses_match_trl(base: BaseWeights, examples: list[Example], tmp_path: Path) -> None:
+    pytest.importorskip("trl")
     todo = list(training_batches(examples, CONFIG, limits=PackLimits()))
     by_line = {example.line: example for example in examples}
     ordered = [by_line[line] for batch in todo for line in batch.lines]
