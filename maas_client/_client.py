@@ -363,12 +363,13 @@ class Client(_Methods, _connect.Constructors):
         ...     job = client.jobs.wait(job)
     """
 
-    def __init__(self, options: _connect.ConnectionOptions) -> None:
+    def __init__(self, options: _connect.ConnectionOptions | None = None) -> None:
         """Connect with prepared options; ``Client.azureml`` and the other constructors prepare them.
 
         Args:
-            options: What a constructor has collected.
+            options: What a constructor has collected; default: an error that names the constructors.
         """
+        options = _connect.require_options(options)
         self._http = SyncHttpClient(
             options.http, options.ca_file, loopback_only=options.local_origin is not None
         )
@@ -420,12 +421,13 @@ class AsyncClient(_Methods, _connect.Constructors):
         ...         print(event.message)
     """
 
-    def __init__(self, options: _connect.ConnectionOptions) -> None:
+    def __init__(self, options: _connect.ConnectionOptions | None = None) -> None:
         """Connect with prepared options; ``AsyncClient.azureml`` and the other constructors prepare them.
 
         Args:
-            options: What a constructor has collected.
+            options: What a constructor has collected; default: an error that names the constructors.
         """
+        options = _connect.require_options(options)
         self._http = AsyncHttpClient(
             options.http, options.ca_file, loopback_only=options.local_origin is not None
         )

@@ -12,7 +12,7 @@ from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from maas_client._local_server import LocalServer, ServerRecord, find_key
-from maas_client._messages import AnyOf, Argument, Text
+from maas_client._messages import AnyOf, Argument, Constructor, Text
 from maas_client._secret import find_invalid_character, hide
 from maas_client._settings import Settings
 from maas_client._transport import Connection
@@ -144,6 +144,19 @@ def _resolve_cloud(options: ConnectionOptions) -> Cloud:
     from maas_client._transport.clouds import fetch_cloud
 
     return fetch_cloud(url, options.ca_file)
+
+
+def require_options(options: object) -> ConnectionOptions:
+    """Return the options. Raises ``ConfigError`` for anything else: a client was created by its class."""
+    if isinstance(options, ConnectionOptions):
+        return options
+    raise ConfigError(
+        "a client is created by a constructor that names its backend",
+        hint=Text.format(
+            "Use {}, {}, {} or {}.",
+            *map(Constructor, ("local", "azureml", "foundry", "from_env")),
+        ),
+    )
 
 
 def describe(client: object) -> str:
@@ -502,8 +515,9 @@ def _workspace_values(settings: Settings, config: str | Path | None) -> dict[str
         parts = {name: value or file_parts.get(name) for name, value in parts.items()}
     missing = [name.replace("_", " ") for name, value in parts.items() if not value]
     if missing:
+        first = ", ".join(missing[:-1])
         raise ConfigError(
-            f"no {', '.join(missing)} is given",
+            f"no {first}{' or ' if first else ''}{missing[-1]} is given",
             hint=Text.format(
                 "Pass {}, {} and {}, or {}; or put Studio's config.json into this folder; or set "
                 "MAAS_SUBSCRIPTION_ID, MAAS_RESOURCE_GROUP and MAAS_WORKSPACE.",

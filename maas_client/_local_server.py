@@ -461,13 +461,14 @@ def _start_error(log: Path) -> errors.MaasError:
         error = json.loads(last)["error"]
         message, hint, kind = error["message"], error.get("hint") or hint, error["type"]
     if kind == "MissingExtraError":
+        install, simulate, _ = hint.partition(" To simulate")
+        if not simulate:  # the engine instant, which needs the server's packages
+            return errors.MissingExtraError(message, extra="server", hint=install)
         option = AnyOf(Argument("engine", "instant"), "MAAS_ENGINE=instant")
         return errors.MissingExtraError(
             message,
             extra="local",
-            hint=Text.format(
-                "{} To simulate training, use {}.", hint.partition(" To simulate")[0], option
-            ),
+            hint=Text.format("{} To simulate training, use {}.", install, option),
         )
     return errors.ConfigError(f"the local server did not start: {message}", hint=hint)
 

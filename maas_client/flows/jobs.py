@@ -577,7 +577,11 @@ def _hyperparameters(options: JobOptions) -> Hyperparameters:
 
 
 def _with_defaults(options: JobOptions) -> JobOptions:
-    unknown = sorted(set(options) - set(JOB_OPTION_DEFAULTS))
-    if unknown:
-        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
+    if unknown := sorted(set(options) - set(JOB_OPTION_DEFAULTS)):
+        advice = (
+            f'. It is a hyperparameter: pass hyperparameters={{"{unknown[0]}": ...}}'
+            if unknown[0] in Hyperparameters.model_fields
+            else ""
+        )
+        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}{advice}")
     return {**JOB_OPTION_DEFAULTS, **options}

@@ -27,13 +27,6 @@ def check_extra_installed(engine: Engine) -> None:
     """Raise ``MissingExtraError`` if a package that the engine needs is not installed."""
     if engine not in get_args(Engine):
         raise ConfigError(f"unknown engine {engine!r}", hint="Use one of: peft, instant.")
-    for name in ("starlette", "uvicorn", "jinja2"):
-        if find_spec(name) is None:
-            raise MissingExtraError(
-                f"the local server needs the package {name}",
-                extra="server",
-                hint="Install it with: pip install 'maas-client[server]'",
-            )
     if engine == "peft" and (find_spec("torch") is None or find_spec("peft") is None):
         raise MissingExtraError(
             "training needs the packages torch and peft",
@@ -41,6 +34,13 @@ def check_extra_installed(engine: Engine) -> None:
             hint="Install them with: pip install 'maas-client[local]'. To simulate training without them, "
             "use the engine instant.",
         )
+    for name in ("starlette", "uvicorn", "jinja2"):
+        if find_spec(name) is None:
+            raise MissingExtraError(
+                f"the local server needs the package {name}",
+                extra="server",
+                hint="Install it with: pip install 'maas-client[server]'",
+            )
 
 
 def check_precision(precision: str, engine: str, device: str) -> Precision:

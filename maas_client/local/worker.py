@@ -186,7 +186,8 @@ def _find_problems(job: dict[str, Any]) -> dict[str, Any] | None:
         return _invalid_data_error(problems)
     examples, minimum = reports["training"].examples, job.get("min_examples") or 0
     if examples < minimum:
-        text = f"The training data has {examples} examples. Fine-tuning needs at least {minimum}."
+        count = "1 example" if examples == 1 else f"{examples} examples"
+        text = f"The training data has {count}. Fine-tuning needs at least {minimum}."
         return {"code": "UserError", "message": text}
     return None
 

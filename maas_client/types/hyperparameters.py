@@ -85,7 +85,16 @@ class Hyperparameters(FrozenModel):
             return validate(values)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
-            name, *path = first["loc"] or ("hyperparameters",)
+            if not first["loc"]:
+                raise ConfigError(
+                    Text.format(
+                        "{} must be Hyperparameters or a mapping", Argument("hyperparameters")
+                    ),
+                    hint=Text.format(
+                        "For example {}.", Argument("hyperparameters", code='{"epochs": 3}')
+                    ),
+                ) from None
+            name, *path = first["loc"]
             name = str(name)
             if first["type"] == "extra_forbidden":
                 raise ConfigError(
@@ -97,8 +106,9 @@ class Hyperparameters(FrozenModel):
                     ),
                 ) from None
             items = "".join(f", item {part}" for part in path)
+            rule = first["msg"].replace("Input should be", "must be", 1)
             raise ConfigError(
-                Text.format("hyperparameter {}{}: {}", Argument(name), items, first["msg"])
+                Text.format("hyperparameter {}{}: {}", Argument(name), items, rule)
             ) from None
 
 

@@ -438,6 +438,7 @@ def test_plan_names_the_stand_in_of_a_local_job(
     cli.main(["plan", "--model", "Phi-3-mini", "--no-measure"])
     err = capsys.readouterr().err
     assert "Phi-3-mini is not on this machine. A job of the local server would train tiny" in err
+    assert "with: maas-client models pull Phi-3-mini-4k-instruct\n" in err
     assert not list(tmp_path.iterdir())
 
 

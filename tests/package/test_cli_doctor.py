@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import maas_client
+from maas_client.cli.commands.doctor import _missing_packages
 from maas_client.local.embedded_server import serve
 
 
@@ -99,3 +100,14 @@ def test_doctor_checks_a_foundry_account(monkeypatch: pytest.MonkeyPatch) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert findings["roles"]["said"] == "may start jobs, deploy"
     assert "0 of 1000" in findings["quota"]["said"]
+
+
+def test_incomplete_extra_names_the_extra_that_it_includes() -> None:
+    requirements = [
+        "no-such-package>=1; extra == 'local'",
+        "no-other-package>=1; extra == 'local'",
+        "maas-client[local]; extra == 'qlora'",
+        "no-third-package>=1; extra == 'qlora'",
+    ]
+    assert _missing_packages("qlora", requirements) == {"extra local", "no-third-package"}
+    assert _missing_packages("local", requirements) == {"no-such-package", "no-other-package"}

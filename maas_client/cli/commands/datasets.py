@@ -108,7 +108,8 @@ def _add_convert(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--form", choices=tuple(FORMAT_BY_NAME),
                         help="format of the rows (default: detected from their keys)")  # fmt: skip
     parser.add_argument("--column", action="append", default=[], metavar="KEY=NAME",
-                        type=_column, help="read a key or column under another name (repeatable)")  # fmt: skip
+                        type=_column, help="read the key or column KEY of the file under another name, such as "
+                             "frage=prompt (repeatable)")  # fmt: skip
     parser.add_argument("--system", metavar="TEXT", help="system message for rows without one")
     parser.add_argument("--skip", action="store_true",
                         help="skip rows that cannot be converted")  # fmt: skip

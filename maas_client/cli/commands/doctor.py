@@ -406,7 +406,7 @@ def _check_extras() -> Iterator[CheckResult]:
 
 
 def _missing_packages(extra: str, requirements: list[str]) -> set[str]:
-    """Return the packages of ``extra``, and of the extras it includes, that are not installed."""
+    """Return the packages of ``extra`` that are not installed, and the incomplete extras it includes."""
     missing: set[str] = set()
     for line in requirements:
         match = _REQUIREMENT.match(line)
@@ -414,7 +414,8 @@ def _missing_packages(extra: str, requirements: list[str]) -> set[str]:
             continue
         if match[1] == "maas-client":
             for included in (match[2] or "").split(","):
-                missing |= _missing_packages(included.strip(), requirements)
+                if _missing_packages(included.strip(), requirements):
+                    missing.add(f"extra {included.strip()}")
             continue
         try:
             metadata.version(match[1])

@@ -112,9 +112,11 @@ def _note_stand_in(model: str) -> None:
     except ConfigError:
         return  # weights that cannot be read; a plan needs only the architecture
     if name:
+        pull = bases.find_pull_command(model)
         print_note(
             f"note: {model} is not on this machine. A job of the local server would train {name} as a "
             "stand-in, for which this plan does not apply."
+            + (f" Download its own weights with: {pull}" if pull else "")
         )
 
 

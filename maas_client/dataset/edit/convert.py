@@ -22,7 +22,7 @@ from maas_client.dataset.edit.atomic_write import (
     require_regular_file,
 )
 from maas_client.dataset.edit.conversion_result import ConversionResult, raise_if_rejected
-from maas_client.dataset.edit.row_reader import RowReader, UnreadableRow
+from maas_client.dataset.edit.row_reader import RowReader, UnreadableRow, unknown_column_error
 from maas_client.dataset.formats import (
     FORMAT_BY_NAME,
     ConversionError,
@@ -78,7 +78,7 @@ def convert(
     Raises:
         ConfigError: ``row_format`` is unknown, or a path cannot be used.
         DatasetError: The file has no rows or cannot be read as JSON or a table, a row cannot be converted
-            (without ``skip_invalid``), or none can.
+            (without ``skip_invalid``), none can, or no row has a key of ``columns``.
         OSError: A file cannot be read or written.
 
     Nothing is written if an error is raised.
@@ -105,6 +105,7 @@ def convert(
         tuple(ignore_keys),
         to,
         LineValidator(build_context("local", None, method="DPO" if to == "preference" else None)),
+        dict.fromkeys(name for name, _ in columns),
     )
     with open_valid_source(source) as data, atomic_write(out) as (file,):
         result = ConversionResult(data.name, os.fspath(out))
@@ -115,6 +116,8 @@ def convert(
                 file.write(line + b"\n")
                 result.rows += 1
         result.name_keys()
+        if options.unseen_columns and (result.rows or result.rejected):
+            raise unknown_column_error(data.name, options.unseen_columns)
         if reader.values_with_other_keys:
             result.omitted["keys beside the rows of the file"] = reader.values_with_other_keys
         result.file_format = reader.file_format
@@ -134,6 +137,8 @@ class _Options:
     ignored: tuple[str, ...]
     to: str
     validator: LineValidator
+    unseen_columns: dict[str, None]
+    """The columns to rename that no row had so far."""
 
 
 def _convert_row(
@@ -148,6 +153,8 @@ def _convert_row(
     if not isinstance(row, dict):
         result.reject(number, row.reason if isinstance(row, UnreadableRow) else "not an object")
         return None
+    for name in options.unseen_columns.keys() & row.keys():
+        del options.unseen_columns[name]
     if not any(not is_empty(value) for value in row.values()):
         result.reject(number, "no key has a value")
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from os import PathLike
@@ -155,6 +155,8 @@ class RowReader:
                 while rows.fieldnames is not None and not rows.fieldnames:  # a blank line
                     rows.fieldnames = None
                 names = [str(name) for name in rows.fieldnames or ()]
+                if unknown := [name for name in self._columns if name not in names]:
+                    raise unknown_column_error(self._name, unknown)
                 known = dict.fromkeys((self._columns.get(name, name) for name in names), "x")
                 if detect_any_format(known) is None:
                     raise DatasetError(
@@ -181,6 +183,17 @@ class RowReader:
                     f"{self._name} is not a valid table after row {number}: {error}",
                     hint="Look for a quote that is never closed.",
                 ) from None
+
+
+def unknown_column_error(name: str, columns: Iterable[str]) -> DatasetError:
+    """Return the error for columns that are to be renamed and are not in the file."""
+    return DatasetError(
+        f"{name} has no column {' or '.join(map(repr, columns))}",
+        hint=Text.format(
+            "Write its name in the file first, then the name to read it under ({}).",
+            Argument("columns"),
+        ),
+    )
 
 
 _JSON_LINE = re.compile(rb"^[ \t]*[{\[]", re.MULTILINE)

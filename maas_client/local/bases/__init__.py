@@ -119,6 +119,15 @@ def find_model_facts(model: str) -> ModelInfo | None:
     return find_model(model, override=Settings.load().catalog_file())
 
 
+def find_pull_command(model: str) -> str | None:
+    """Return the command that downloads a model's own weights; None: unknown, or they cannot be loaded."""
+    facts = find_model_facts(model)
+    kind = facts.architecture.model_type if facts and facts.architecture else ""
+    if facts is None or not facts.huggingface_id or kind in _UNSUPPORTED:
+        return None
+    return f"maas-client models pull {facts.name}"
+
+
 def known_versions(facts: ModelInfo, version: str) -> str | None:
     """Return the versions that the catalog knows, such as ``1 to 8``, if ``version`` is none of them."""
     newest = facts.version

@@ -379,13 +379,18 @@ def test_a_server_that_cannot_start_says_why(
     broken.mkdir()
     (broken / "sitecustomize.py").write_text(
         "import importlib.util as u\nfind = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
+        "u.find_spec = lambda name, *a: None if name in ('torch', 'starlette') else find(name, *a)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(broken))
-    monkeypatch.setenv("MAAS_ENGINE", "peft")
-    with Client.local() as client, pytest.raises(MissingExtraError, match="torch") as missing:
-        list(client.jobs.list())
-    assert "engine='instant'" in str(missing.value)
+    for engine, extra, package in (
+        ("peft", "local", "torch"),
+        ("instant", "server", "starlette"),
+    ):
+        monkeypatch.setenv("MAAS_ENGINE", engine)
+        with Client.local() as client, pytest.raises(MissingExtraError, match=package) as missing:
+            list(client.jobs.list())
+        assert missing.value.extra == extra
+        assert ("engine='instant'" in str(missing.value)) == (engine == "peft")
 
 
 def test_a_state_directory_that_cannot_be_used_is_an_error_of_this_library(

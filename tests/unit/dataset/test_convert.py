@@ -164,6 +164,20 @@ def test_columns_format_and_system_message_can_be_given(run_convert: Any) -> Non
     assert row["messages"][1]["content"] == "z"
 
 
+def test_column_to_rename_that_is_not_in_the_file_is_an_error(run_convert: Any) -> None:
+    for table in (
+        "Frage,Antwort\nx,y\n",
+        '{"Frage": "x", "Antwort": "y"}',
+        "prompt,completion\nx,y\n",
+    ):
+        with pytest.raises(DatasetError, match=r"has no column 'question'.* first"):
+            run_convert(table, columns=[("question", "Frage")])
+    run_convert(
+        '{"Frage": "x", "completion": "y"}\n{"prompt": "x", "completion": "y"}',
+        columns=[("Frage", "prompt")],
+    )
+
+
 def test_renamed_column_replaces_no_other(run_convert: Any) -> None:
     for table in (
         "Frage,prompt,completion\nx,y,z\n",

@@ -158,6 +158,27 @@ def test_workspace_given_twice_is_a_config_error(arguments: dict[str, str]) -> N
         Client.azureml(**arguments)  # type: ignore[arg-type]  # names and values vary
 
 
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ({}, "no subscription, resource group or workspace is given"),
+        ({"subscription_id": "s"}, "no resource group or workspace is given"),
+        ({"subscription_id": "s", "resource_group": "g"}, "no workspace is given"),
+    ],
+)
+def test_missing_part_of_a_workspace_is_named(arguments: dict[str, str], missing: str) -> None:
+    with pytest.raises(errors.ConfigError, match=missing):
+        Client.azureml(**arguments)  # type: ignore[arg-type]  # names vary
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_client_without_a_constructor_names_the_constructors(
+    kind: type[Client] | type[AsyncClient],
+) -> None:
+    with pytest.raises(errors.ConfigError, match=r"Use Client\.local\(\), .*Client\.from_env\(\)"):
+        kind()
+
+
 def test_config_file_counts_more_than_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

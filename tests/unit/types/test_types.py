@@ -76,10 +76,14 @@ def test_unknown_hyperparameter_error_lists_the_names() -> None:
 
 
 def test_invalid_hyperparameter_error_names_the_item() -> None:
-    with pytest.raises(ConfigError, match=r"hyperparameter epochs=: Input should be greater"):
+    with pytest.raises(ConfigError, match=r"hyperparameter epochs=: must be greater"):
         Hyperparameters(epochs=0)
     with pytest.raises(ConfigError, match=r"hyperparameter target_modules=, item 1: "):
         Hyperparameters(target_modules=("a", 2))
+    with pytest.raises(
+        ConfigError, match=r'must be .* a mapping\. .*hyperparameters={"epochs": 3}'
+    ):
+        Hyperparameters.model_validate(7)
 
 
 def test_notebook_view_of_a_job() -> None:
