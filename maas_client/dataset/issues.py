@@ -44,7 +44,7 @@ def is_format_word(word: str) -> bool:
     if not 0 < len(word) <= _MAX_QUOTED_CHARS or not word.isascii() or not word.isprintable():
         return False
     normalized = word.strip().lower()
-    if normalized in _FORMAT_WORDS:
+    if normalized in _FORMAT_WORDS or normalized in _SPEAKERS:
         return True
     similar = [each for each in _LONG_WORDS if each[0] == normalized[:1]]
     return normalized.replace("_", "").isalpha() and bool(
@@ -73,6 +73,14 @@ url user uuid value version video weight weights
 """
 _FORMAT_WORDS = frozenset(_FORMAT_WORDS_TEXT.split())
 """Roles, keys and part types of the formats that data sets come in."""
+_SPEAKERS_TEXT = """
+advisor apprentice caller character client coach critic doctor employee end_user expert gemini guest host
+interviewee interviewer lawyer llama manager me mentor mistral npc nurse operator participant patient person
+player qwen representative seeker seller speaker_1 speaker_2 speaker_a speaker_b speaker1 speaker2 student
+supporter teacher therapist tutor user1 user2 user_1 user_2 virtual_assistant visitor wizard
+"""
+_SPEAKERS = frozenset(_SPEAKERS_TEXT.split())
+"""Names of speakers. No typing errors of these: names of people are close to some."""
 _LONG_WORDS = ("role", "text", "type", *(word for word in sorted(_FORMAT_WORDS) if len(word) > 4))
 """Of these, a word with a typing error is recognised. Names of people are close to others: Lange to lang."""
 

@@ -144,7 +144,10 @@ def convert(args: argparse.Namespace) -> int:
         return 0
     formats = ", ".join(f"{count:,} {name}" for name, count in result.row_formats.most_common())
     lines = f"{result.rows:,} {args.to} line{'' if result.rows == 1 else 's'}"
-    print(f"{result.out}: {lines}, from {result.file_format} ({formats})")
+    read = f" of {_count_rows(result.rows_read)}" if result.rows_read != result.rows else ""
+    print(f"{result.out}: {lines}{read}, from {result.file_format} ({formats})")
+    for key in result.unused_keys:
+        print_note(f"no row has the key {key}")
     for part, count in result.omitted.most_common():
         print_note(f"not converted: {part} ({_count_rows(count)})")
     for reason, count in result.rejected.most_common():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from maas_client._messages import Argument, Text
+from maas_client.dataset.formats import Row, RowFormat
 from maas_client.dataset.formats.fields import HIDDEN_KEY, KeyCounts, KeyNote, Note
 from maas_client.errors import DatasetError
 
@@ -43,10 +44,28 @@ class ConversionResult:
     rejected_rows: list[tuple[int, str]] = field(default_factory=list)
     """The first rejected rows: the number (of the line, or of the row in a table or array) and the reason."""
 
+    unused_keys: list[str] = field(default_factory=list)
+    """Keys of ``ignore_keys`` that no row has."""
+    most_keys: tuple[Collection[str], RowFormat | None] = field(default=((), None), repr=False)
+    """The keys of the converted row that has the most, and its format."""
+
     @property
     def ok(self) -> bool:
         """Return whether every row was converted."""
         return not self.rejected
+
+    @property
+    def rows_read(self) -> int:
+        """Return the number of rows of the file."""
+        return self.rows + self.unwanted + self.rejected.total()
+
+    def format_of_more_keys(self, row: Row) -> RowFormat | None:
+        """Return the format of a converted row that has all keys of this one, as rows of a table have.
+
+        Empty cells of DataFrames are left out of their rows.
+        """
+        keys, row_format = self.most_keys
+        return row_format if row.keys() < set(keys) else None
 
     def reject(self, number: int, reason: str) -> None:
         """Count a row that cannot be converted and list it while there is room."""
@@ -101,6 +120,8 @@ class ConversionResult:
             "path": self.path,
             "out": self.out,
             "rows": self.rows,
+            "rows_read": self.rows_read,
+            "unused_keys": self.unused_keys,
             **fields,
             **dict(zip(older_names, fields.values(), strict=True)),
         }
@@ -114,19 +135,25 @@ def raise_if_rejected(result: ConversionResult, *, skip_invalid: bool) -> None:
         if not result.unwanted:
             raise DatasetError(f"{result.path} contains no rows", hint="Give a file with data.")
         reasons = ", ".join(sorted(result.omitted))
+        key = re.search(r"unwanted: (\S+) (?:marks|is)\b", reasons)
         raise DatasetError(
             f"{result.path}: none of {result.unwanted:,} rows can be trained on ({reasons})",
             hint=Text.format(
-                "If the rows are to be learned, ignore the key ({}).", Argument("ignore_keys")
+                "If the rows are to be learned, ignore the key ({}).",
+                Argument("ignore_keys", [key[1]]) if key else Argument("ignore_keys"),
             ),
         )
     number, reason = result.rejected_rows[0]
     count = result.rejected.total()
     raise DatasetError(
         f"{result.path}: {count:,} of {count + result.rows + result.unwanted:,} rows cannot be converted; "
-        f"the first is row {number} ({reason})",
+        f"the first is row {number} ({reason})" + _describe_unused(result.unused_keys),
         hint=_suggest_steps(reason, some_converted=bool(result.rows)),
     )
+
+
+def _describe_unused(keys: Sequence[str]) -> str:
+    return f"; no row has the key {' or '.join(keys)}" if keys else ""
 
 
 def _suggest_steps(reason: str, *, some_converted: bool) -> Text:

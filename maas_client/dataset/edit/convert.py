@@ -33,7 +33,7 @@ from maas_client.dataset.formats import (
     convert_row,
     detect_any_format,
 )
-from maas_client.dataset.formats.fields import Note, is_empty, rename_keys
+from maas_client.dataset.formats.fields import Note, is_empty, normalize_key, rename_keys
 from maas_client.dataset.formats.preferences import ANSWER_KEYS, preference_row
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
 from maas_client.dataset.report import format_message
@@ -105,21 +105,24 @@ def convert(
         tuple(ignore_keys),
         to,
         LineValidator(build_context("local", None, method="DPO" if to == "preference" else None)),
-        dict.fromkeys(name for name, _ in columns),
+        {normalize_key(name): name for name, _ in columns},
     )
     with open_valid_source(source) as data, atomic_write(out) as (file,):
         result = ConversionResult(data.name, os.fspath(out))
+        result.unused_keys = list(dict.fromkeys(ignore_keys))
         reader = RowReader(data.path, data.name, columns)
         for number, row in reader.read():
+            if result.unused_keys:
+                _find_used_keys(row, result.unused_keys)
             line = _convert_row(number, row, result, options)
             if line is not None:
                 file.write(line + b"\n")
                 result.rows += 1
         result.name_keys()
         if options.unseen_columns and (result.rows or result.rejected):
-            raise unknown_column_error(data.name, options.unseen_columns)
+            raise unknown_column_error(data.name, options.unseen_columns.values())
         if reader.values_with_other_keys:
-            result.omitted["keys beside the rows of the file"] = reader.values_with_other_keys
+            result.omitted[_BESIDE_ROWS] = reader.values_with_other_keys
         result.file_format = reader.file_format
         if data.is_copy:
             result.file_format += f" ({data.format})"
@@ -137,8 +140,8 @@ class _Options:
     ignored: tuple[str, ...]
     to: str
     validator: LineValidator
-    unseen_columns: dict[str, None]
-    """The columns to rename that no row had so far."""
+    unseen_columns: dict[str, str]
+    """The columns to rename that no row had so far, by normalized name."""
 
 
 def _convert_row(
@@ -153,15 +156,16 @@ def _convert_row(
     if not isinstance(row, dict):
         result.reject(number, row.reason if isinstance(row, UnreadableRow) else "not an object")
         return None
-    for name in options.unseen_columns.keys() & row.keys():
-        del options.unseen_columns[name]
+    if options.unseen_columns:
+        for name in options.unseen_columns.keys() & set(map(normalize_key, row)):
+            del options.unseen_columns[name]
     if not any(not is_empty(value) for value in row.values()):
         result.reject(number, "no key has a value")
         return None
     row_format = options.row_format
     try:
         row = rename_keys(row, options.columns)
-        row_format = row_format or detect_any_format(row)
+        row_format = row_format or detect_any_format(row) or result.format_of_more_keys(row)
         if row_format is None:
             result.reject_unknown(number, list(row))
             return None
@@ -175,6 +179,8 @@ def _convert_row(
         result.reject(number, f"{row_format.name}: {error}" if row_format else str(error))
         return None
     result.row_formats[row_format.name] += 1
+    if len(row) > len(result.most_keys[0]):
+        result.most_keys = row.keys(), row_format
     for note in notes:
         result.omit(note)
     return data
@@ -190,6 +196,22 @@ def _convert_values(row_format: RowFormat, row: Row, options: _Options) -> tuple
     if pair is None:
         raise ConversionError("both answers are equal, or the conversations differ before them")
     return pair, notes
+
+
+_BESIDE_ROWS = "keys beside the rows of the file, such as another list of rows"
+
+
+def _find_used_keys(value: Any, unused: list[str]) -> None:
+    """Remove the keys that a row has, in itself or inside of its values, from the unused ones."""
+    if isinstance(value, list):
+        for inner in value:
+            _find_used_keys(inner, unused)
+    elif isinstance(value, dict):
+        names = set(map(normalize_key, value))
+        unused[:] = [key for key in unused if normalize_key(key) not in names]
+        for inner in value.values():
+            if unused and isinstance(inner, dict | list):
+                _find_used_keys(inner, unused)
 
 
 def _finish_chat(chat: Row, options: _Options) -> Row:

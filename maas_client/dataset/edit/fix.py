@@ -251,7 +251,9 @@ def _read_rows(path: str | PathLike[str], result: FixResult) -> Iterator[tuple[i
     if code in ("FILE_CSV", "FILE_EMPTY"):
         raise DatasetError(
             f"{result.path} contains no JSON",
-            hint="Convert CSV with: maas-client datasets convert" if code == "FILE_CSV" else None,
+            hint="Convert it: maas-client datasets convert FILE OUT.jsonl"
+            if code == "FILE_CSV"
+            else None,
         )
     if code == "FILE_CR_ONLY":
         result.add_repair(1, "replaced carriage returns as line ends")
@@ -276,8 +278,12 @@ def _read_values(
     number, source = 0, "objects that span several lines"
     if read_head(path, encoding)[0].lstrip()[:1] == b"[":
         source = "an array"
+
+    def note_rest() -> None:
+        result.add_repair(0, "left out what is beside the rows of the file")
+
     try:
-        for element in read_json_elements(path, encoding):
+        for element in read_json_elements(path, encoding, note_rest):
             values, _ = repair.parse_leniently(element)
             for value in values:
                 number += 1

@@ -22,9 +22,11 @@ from maas_client.dataset.edit.encoding import (
 from maas_client.dataset.edit.json_stream import JsonStreamError, read_json_elements
 from maas_client.dataset.edit.wrapped_rows import find_rows, read_column_lists
 from maas_client.dataset.formats import ConversionError, detect_any_format
-from maas_client.dataset.formats.fields import describe_key
+from maas_client.dataset.formats.fields import describe_key, normalize_key
 from maas_client.dataset.formats.messages import parse_json_text
 from maas_client.dataset.parsing.file_type import (
+    JSON_TEXT,
+    SEPARATOR_LINE,
     SEPARATOR_NAMES,
     detect_wrong_format,
     find_separator,
@@ -56,7 +58,7 @@ class RowReader:
     ) -> None:
         self._path = path
         self._name = name
-        self._columns = dict(columns)
+        self._columns = {normalize_key(theirs): (theirs, ours) for theirs, ours in columns}
         self.file_format = ""
         """The type of the file, once its first row was read."""
         self.values_with_other_keys = 0
@@ -88,7 +90,11 @@ class RowReader:
                 "a JSON array" if code == "FILE_JSON_ARRAY" else "pretty-printed JSON"
             )
             yield from self._read_json_values(encoding)
-        elif text.lstrip()[:1] in (b"{", b"[") or (code != "FILE_CSV" and _JSON_LINE.search(text)):
+        elif (
+            text.lstrip()[:1] in (b"{", b"[")
+            or (code != "FILE_CSV" and _JSON_LINE.search(text))
+            or JSON_TEXT.match(text.lstrip())
+        ):
             self.file_format = "JSON Lines"
             yield from self._read_json_lines(encoding)
         elif text.strip():
@@ -98,7 +104,7 @@ class RowReader:
 
     def _read_json_lines(self, encoding: Encoding) -> Iterator[tuple[int, Any]]:
         for number, line in enumerate(read_utf8_lines(self._path, encoding), 1):
-            if line.strip():
+            if line.strip(b" \t\r\n\0"):
                 yield from ((number, row) for row in self._parse_rows(line))
 
     def _parse_rows(self, data: bytes) -> Iterator[Any]:
@@ -107,7 +113,7 @@ class RowReader:
             values, _ = repair.parse_leniently(data)
         except repair.UnrepairableError as error:
             values = [UnreadableRow(f"not JSON: {error}".removesuffix(": not JSON"))]
-        for value in values:
+        for value in map(_parse_text, values):
             if _is_list_of_rows(value):
                 yield from value
                 continue
@@ -136,7 +142,8 @@ class RowReader:
     def _read_table(
         self, encoding: Encoding, head: str, *, is_complete: bool
     ) -> Iterator[tuple[int, Any]]:
-        separator = find_separator(head, is_complete=is_complete)
+        given = SEPARATOR_LINE.match(head)
+        separator = given[1] if given else find_separator(head, is_complete=is_complete)
         if separator is None:
             first = head.lstrip().partition("\n")[0]
             separator = max(SEPARATOR_NAMES, key=first.count)
@@ -151,13 +158,18 @@ class RowReader:
             text = io.TextIOWrapper(file, encoding=encoding.codec, newline="")
             try:
                 number = 0
+                if given is not None:
+                    text.readline()
                 rows = csv.DictReader(text, delimiter=separator, strict=True)
                 while rows.fieldnames is not None and not rows.fieldnames:  # a blank line
                     rows.fieldnames = None
                 names = [str(name) for name in rows.fieldnames or ()]
-                if unknown := [name for name in self._columns if name not in names]:
+                present = set(map(normalize_key, names))
+                unknown = [pair[0] for name, pair in self._columns.items() if name not in present]
+                if unknown:
                     raise unknown_column_error(self._name, unknown)
-                known = dict.fromkeys((self._columns.get(name, name) for name in names), "x")
+                renamed = (self._columns.get(normalize_key(name), (name, name)) for name in names)
+                known = dict.fromkeys((ours for _, ours in renamed), "x")
                 if detect_any_format(known) is None:
                     raise DatasetError(
                         f"{self._name}: the table has no header that is known ({len(names)} columns)",
@@ -171,7 +183,7 @@ class RowReader:
                 for number, row in enumerate(rows, 1):
                     if _is_rule(row):
                         is_markdown = True
-                    else:
+                    elif any(map(_is_filled, row.values())):
                         yield number, _parse_table_row(row, strip=is_markdown)
             except UnicodeDecodeError:
                 raise DatasetError(
@@ -200,6 +212,15 @@ _JSON_LINE = re.compile(rb"^[ \t]*[{\[]", re.MULTILINE)
 """A line of JSON, perhaps after a comment or another line that is none."""
 
 
+def _parse_text(value: Any) -> Any:
+    """Return the row that a string holds as JSON text, else the value itself."""
+    try:
+        parsed = parse_json_text(value, "")
+    except ConversionError:
+        return value
+    return parsed if isinstance(parsed, dict | list) else value
+
+
 def _unwrap_viewer_row(value: Any) -> Any:
     """Return a row without what the Hugging Face dataset viewer puts around it."""
     if not is_viewer_row(value):
@@ -210,6 +231,11 @@ def _unwrap_viewer_row(value: Any) -> Any:
     names = truncated if isinstance(truncated, list) else [truncated]
     described = dict.fromkeys(describe_key(str(name)) for name in names)
     return UnreadableRow(f"the dataset viewer cut off the cells {', '.join(described)}")
+
+
+def _is_filled(cell: Any) -> bool:
+    """Return whether a cell, or one of the cells that have no column, has text."""
+    return any(map(_is_filled, cell)) if isinstance(cell, list) else bool((cell or "").strip())
 
 
 def _is_rule(row: dict[Any, Any]) -> bool:

@@ -18,6 +18,7 @@ from maas_client.dataset.formats.fields import (
 from maas_client.dataset.formats.labels import is_label_key, is_wanted, take_weight
 from maas_client.dataset.formats.messages import (
     ROLE_BY_SPEAKER,
+    VALUE_NAMES,
     MessageBuilder,
     build_messages,
     content_of,
@@ -32,7 +33,7 @@ def build_chat_messages(value: Any, fields: Fields, name: str) -> list[Row]:
     source = [_read_item(parse_json_text(item, "a message")) for item in source]
     if any(isinstance(message, dict) and "parts" in message for message in source):
         return build_gemini_messages(source, fields)
-    if any(isinstance(message, dict) and "role" not in message for message in source):
+    if any(isinstance(message, dict) and _needs_builder(message) for message in source):
         return build_messages(source, fields, name)
     messages: list[Row] = []
     open_calls: list[str] = []
@@ -41,6 +42,17 @@ def build_chat_messages(value: Any, fields: Fields, name: str) -> list[Row]:
             raise ConversionError("a message is not an object")
         messages += _convert_message(dict(message), number, open_calls, fields)
     return messages
+
+
+def _needs_builder(message: Row) -> bool:
+    """Return whether a message is a turn in another notation: no role, a call as its text, no content."""
+    role = str(message.get("role")).strip().casefold()
+    return (
+        "role" not in message
+        or ROLE_BY_SPEAKER.get(role) == "call"
+        or (ROLE_BY_SPEAKER.get(role) == "tool" and role not in ("tool", "function", "ipython"))
+        or ("content" not in message and bool(message.keys() & {*VALUE_NAMES}))
+    )
 
 
 def _read_item(item: Any) -> Any:

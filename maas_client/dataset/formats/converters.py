@@ -42,6 +42,13 @@ _CONTEXT_NAMES = (
     "context",
     "contexts",
     "passage",
+    "passages",
+    "paragraph",
+    "article",
+    "story",
+    "excerpt",
+    "source_text",
+    "sql_context",
     "document",
     "documents",
     "background",
@@ -118,10 +125,10 @@ def from_prompt_completion(fields: Fields) -> Row:
     if prompt is None:
         prompt = fields.get("context")
     names = ("completion", "response", "output_text", *_ASSISTANT_NAMES, *ANSWER_NAMES)
-    completion = fields.get(*names)
+    completion, name = fields.get(*names), fields.key_of(*names)
     if _is_turns(prompt) or _is_turns(completion):
         turns = _to_turns(fields, prompt, "prompt", "user")
-        return _make_chat(fields, turns, _to_turns(fields, completion, "completion", "assistant"))
+        return _make_chat(fields, turns, _to_turns(fields, completion, name, "assistant"))
     if isinstance(completion, str):
         completion = completion.removeprefix(" ")  # the legacy format requires a leading space
     transcript = parse_transcript(prompt) if isinstance(prompt, str) and "\n" in prompt else None
@@ -129,7 +136,7 @@ def from_prompt_completion(fields: Fields) -> Row:
         question = transcript
     else:
         question = [_question(fields, prompt, "prompt")]
-    return _make_chat(fields, question, [_answer(fields, completion, "completion")])
+    return _make_chat(fields, question, [_answer(fields, completion, name)])
 
 
 def _is_turns(value: Any) -> bool:
@@ -137,11 +144,10 @@ def _is_turns(value: Any) -> bool:
     if isinstance(value, dict) and isinstance(value.get("messages"), list):
         value = value["messages"] if len(value) == 1 else None
     value = value if isinstance(value, list) else [value]
-    return any(
-        isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in value
-    ) and all(
+    names = {"role", "from", "lc"}
+    return any(isinstance(turn, dict) and turn.keys() & names for turn in value) and all(
         isinstance(turn, dict)
-        and ("role" in turn or "from" in turn or str(turn.get("type")).startswith("function_call"))
+        and (turn.keys() & names or str(turn.get("type")).startswith("function_call"))
         for turn in value
     )
 
@@ -175,11 +181,14 @@ def from_text_ground_truth(fields: Fields) -> Row:
 def from_alpaca(fields: Fields) -> Row:
     """Convert ``instruction``, optional ``input``, and ``output``."""
     instruction, source = fields.get("instruction"), fields.get("input")
+    if instruction is None and not _is_turns(source):
+        instruction = fields.get("task_definition", "definition", "task_description")
     names: tuple[str, ...] = SYSTEM_NAMES
-    answer = fields.get("output", "response", "completion", *ANSWER_NAMES)
+    answer_names = ("output", "response", "completion", *ANSWER_NAMES)
+    answer, answer_key = fields.get(*answer_names), fields.key_of(*answer_names)
     if instruction is None and (_is_turns(source) or _is_turns(answer)):  # OpenAI's Responses
         question = _to_turns(fields, source, "input", "user")
-        return _make_chat(fields, question, _to_turns(fields, answer, "output", "assistant"))
+        return _make_chat(fields, question, _to_turns(fields, answer, answer_key, "assistant"))
     if instruction is None and source is not None and not fields.has("system"):
         instruction = fields.get("instructions")
         names = SYSTEM_NAMES[:-1]
@@ -190,7 +199,7 @@ def from_alpaca(fields: Fields) -> Row:
     else:
         text = f"{to_text(instruction, 'instruction')}\n\n{to_text(source, 'input')}"
     message = _question(fields, text, "instruction", context_first=False)
-    return _make_chat(fields, [message], [_answer(fields, answer, "output")], system_names=names)
+    return _make_chat(fields, [message], [_answer(fields, answer, answer_key)], system_names=names)
 
 
 def from_sharegpt(fields: Fields) -> Row:
@@ -215,19 +224,22 @@ def from_kto(fields: Fields) -> Row:
 
 def from_question_answer(fields: Fields) -> Row:
     """Convert ``question`` and ``answer``."""
-    question = fields.get(*QUESTION_NAMES)
-    answer = fields.get(*ANSWER_NAMES)
-    name = "answers" if fields.has("answers") and not fields.has("answer") else "answer"
+    question, question_key = fields.get(*QUESTION_NAMES), fields.key_of(*QUESTION_NAMES)
+    answer, answer_key = fields.get(*ANSWER_NAMES), fields.key_of(*ANSWER_NAMES)
     return _make_chat(
         fields,
-        _to_turns(fields, question, "question", "user"),
-        _to_turns(fields, answer, name, "assistant"),
+        _to_turns(fields, question, question_key, "user"),
+        _to_turns(fields, answer, answer_key, "assistant"),
     )
 
 
 def from_classification(fields: Fields) -> Row:
     """Convert a text and the name of its class. A number means nothing to a language model."""
     label = fields.get("label_text", "label", *CLASS_NAMES)
+    if isinstance(label, list) and label:
+        if len(label) > 1 or not isinstance(label[0], str):
+            raise ConversionError("the label is a list: give the word that the model should answer")
+        label = label[0]
     if not isinstance(label, str) or label.strip().lstrip("-").isdigit():
         raise ConversionError("the label is a number: give the word that the model should answer")
     if fields.has("label_text", *CLASS_NAMES):
@@ -250,6 +262,10 @@ def from_text(fields: Fields) -> Row:
     """Convert a text with marked turns."""
     text = fields.get("text", "content")
     messages = parse_transcript(text) if isinstance(text, str) else None
+    if not messages and fields.has("role", "from", "speaker", "sender", "author", "user"):
+        raise ConversionError(
+            "the row is a single message: put all messages of a conversation into one row"
+        )
     if not messages:
         raise ConversionError("plain text has no question and no answer")
     return _make_chat(fields, messages, [])
@@ -385,6 +401,8 @@ def _first_answer(answer: Any, fields: Fields) -> list[Any] | None:
         if len(choices) > 1:
             fields.notes.append("answers after the first")
         message = choices[0].get("message")
+        if (reason := choices[0].get("finish_reason")) in ("length", "content_filter"):
+            raise ConversionError(f"the answer is incomplete: its finish_reason is {reason}")
         return [message] if isinstance(message, dict) else None
     output = answer.get("output")
     items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
@@ -401,10 +419,19 @@ def from_messages(fields: Fields) -> Row:
     answer: list[Row] = []
     if messages and messages[-1].get("role") in ("user", "tool"):
         value = fields.get(*RESPONSE_NAMES)
+        if value is None and _is_generations(fields.row.get("generations")):  # LangSmith
+            [[generation, *_], *_] = fields.get("generations")
+            value = generation.get("message") or generation.get("text")
         answer = [] if value is None else _to_turns(fields, value, "answer", "assistant")
     is_palm = isinstance(source, list) and any("author" in m for m in source if isinstance(m, dict))
     names = (*SYSTEM_NAMES, "context") if is_palm else SYSTEM_NAMES
     return _make_chat(fields, messages, answer, system_names=names)
+
+
+def _is_generations(value: Any) -> bool:
+    """Return whether a value has one answer of LangChain for one chat."""
+    inner = value[0] if isinstance(value, list) and len(value) == 1 else None
+    return isinstance(inner, list) and len(inner) == 1 and isinstance(inner[0], dict)
 
 
 def from_gemini(fields: Fields) -> Row:

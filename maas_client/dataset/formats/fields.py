@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 QUESTION_NAMES = (
     "question", "query", "problem", "chat_input", "user_question", "user_query", "user_input", "message",
-    "inputs",
+    "inputs", "text_input", "question_text", "question_stem", "sql_prompt",
 )  # fmt: skip
 """Names of a question, besides ``prompt``, ``instruction`` and ``input``."""
 ANSWER_NAMES = (
@@ -23,7 +23,7 @@ ANSWER_NAMES = (
     "target", "targets", "ground_truth", "truth", "correct_answer", "reference_answer", "reference_response",
     "expected_answer", "expected_output", "expected_response", "expected", "ideal", "ideal_answer", "gold",
     "gold_answer", "golden_answer", "std_answer", "standard_answer", "model_answer", "model_response",
-    "model_output", "final_answer", "best_answer",
+    "model_output", "final_answer", "best_answer", "generation", "reply", "sql",
 )  # fmt: skip
 """Names of the answer to a question. A row with two different answers is not converted."""
 RESPONSE_NAMES = (
@@ -42,9 +42,16 @@ PREFERENCE_NAMES = (
     ("chosen_response", "rejected_response"),
     ("chosen_messages", "rejected_messages"),
     ("chosen_conversations", "rejected_conversations"),
+    ("chosen_answer", "rejected_answer"),
+    ("chosen_output", "rejected_output"),
     ("response_chosen", "response_rejected"),
+    ("answer_chosen", "answer_rejected"),
+    ("output_chosen", "output_rejected"),
     ("accepted", "rejected"),
     ("preferred", "dispreferred"),
+    ("preferred", "non_preferred"),
+    ("preferred", "rejected"),
+    ("y_w", "y_l"),
 )
 """Names of the preferred and of the other answer."""
 TOOL_NAMES = (
@@ -54,6 +61,16 @@ TOOL_NAMES = (
     "function_definitions",
     "available_tools",
     "toolConfig",
+    "available_functions",
+    "tools_available",
+    "tools_list",
+    "tool_list",
+    "tool_schemas",
+    "tool_specs",
+    "function_list",
+    "function_schemas",
+    "apis",
+    "api_list",
 )
 MEDIA_NAMES = frozenset(
     f"{kind}{suffix}"
@@ -67,9 +84,10 @@ documents entities evidence examples explanation facts feedback few_shot functio
 hypothesis incorrect_answers input instruction instructions knowledge label labels long_answer messages
 options passage persona premise prompt rationale raw_answer raw_output raw_response reasoning
 reasoning_content reasoning_steps reasoning_trace reference references response_format responses schema
-scratchpad short_answer slots sql steps suffix summary support supporting_facts system system_instruction
-system_message system_prompt table text think thinking thought thoughts tool tool_calls tool_choice
-wrong_answers
+chat_template_kwargs corrected definition inputs_pretokenized personality reflection role_description
+scenario targets_pretokenized task_definition task_description user_profile scratchpad short_answer
+slots sql steps suffix summary support supporting_facts system system_instruction system_message
+system_prompt table text think thinking thought thoughts tool tool_calls tool_choice wrong_answers
 """
 _SEPARATORS = re.compile(r"[\s_.-]+")
 
@@ -114,6 +132,46 @@ def has_meaning(name: str) -> bool:
     return name in MEDIA_NAMES or name.rstrip("0123456789") in MEANINGFUL_NAMES
 
 
+def is_text_key(key: str, value: Any) -> bool:
+    """Return whether a key that no table names is that of an answer, a context, options, turns or tools.
+
+    The last word of the key decides: ``generated_solution``, ``retrievedDocs``. A number, and a file name in
+    place of a document, carry no meaning.
+    """
+    kind = _text_kind(key)
+    if not kind or isinstance(value, bool | int | float):
+        return False
+    if isinstance(value, str) and (not value.strip().isalpha() or kind == "source"):
+        return " " in value.strip() or "\n" in value.strip()
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _text_kind(key: str) -> str:
+    """Return what the last word of a column's name says that it holds: text, source (of a text), or nothing."""
+    if not _COLUMN_NAME.fullmatch(key):
+        return ""
+    words = _WORD.findall(key)
+    while len(words) > 1 and (len(words[-1]) == 1 or words[-1].isdigit()):
+        words.pop()  # answer_b, Response2
+    last = words[-1].casefold() if words else ""
+    if last in _SOURCE_WORDS:
+        return "source"
+    return "text" if last in _TEXT_WORDS else ""
+
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_TEXT_NOUNS = """
+answer answers solution solutions response responses completion completions output outputs reply replies
+choices options alternatives history messages turns dialogue dialog conversation conversations tools functions
+apis instruction instructions
+"""
+_SOURCE_NOUNS = """
+context contexts passage passages paragraph paragraphs article articles story document documents docs
+"""
+_TEXT_WORDS, _SOURCE_WORDS = frozenset(_TEXT_NOUNS.split()), frozenset(_SOURCE_NOUNS.split())
+
+
 def is_empty(value: Any) -> bool:
     """Return whether a value says nothing: null, blank text, an empty list or object."""
     return value is None or (isinstance(value, str) and not value.strip()) or value in ([], {})
@@ -124,9 +182,10 @@ def rename_keys(row: Row, names: Sequence[tuple[str, str]]) -> Row:
 
     Raises ``ConversionError`` if two keys with a value would have the same name.
     """
-    by_name, renamed = dict(names), dict[str, Any]()
+    by_name = {normalize_key(theirs): ours for theirs, ours in names}
+    renamed = dict[str, Any]()
     for key, value in row.items():
-        name = by_name.get(key, key)
+        name = by_name.get(normalize_key(key), key) if names else key
         if is_empty(renamed.get(name)):
             renamed[name] = value
         elif not is_empty(value):
@@ -179,6 +238,13 @@ class Fields:
             for name in names
         )
 
+    def key_of(self, *names: str) -> str:
+        """Return the key that ``get`` reads, or the first name if none of the members is present."""
+        for name in names:
+            if self.has(name):
+                return self._keys[normalize_key(name)].strip()
+        return names[0]
+
     def mark_read(self, *names: str) -> None:
         """Count members as read that the conversion does not need."""
         self._read.update(
@@ -222,7 +288,7 @@ HIDDEN_KEY = "(not shown)"
 
 def describe_key(key: str) -> str:
     """Return a key in a form that can be shown, or a description if it may be text of the row."""
-    is_known = has_meaning(normalize_key(key)) or is_format_word(key)
+    is_known = has_meaning(normalize_key(key)) or is_format_word(key) or bool(_text_kind(key))
     return key.strip() if is_known else HIDDEN_KEY
 
 
@@ -269,7 +335,7 @@ class KeyCounts:
 
 _MIN_COLUMN_ROWS = 3
 _MAX_COUNTED_KEYS = 1000
-_COLUMN_NAME = re.compile(r"(?=.{1,32}\Z)[A-Za-z][A-Za-z0-9]*(?:[_.-][A-Za-z0-9]+)*")
+_COLUMN_NAME = re.compile(r"(?=.{1,32}\Z)[A-Za-z$][A-Za-z0-9]*(?:[_.-][A-Za-z0-9]+)*")
 
 
 def to_text(value: Any, name: str) -> str:
@@ -289,6 +355,11 @@ def to_text(value: Any, name: str) -> str:
 
 def to_answer(value: Any, name: str, fields: Fields) -> str:
     """Return the one answer that a value holds. Several accepted answers are counted as left out."""
+    if _are_candidates(value):
+        raise ConversionError(f"{name} is a list of several answers, and one answer is needed")
+    if isinstance(value, dict) and "aliases" in value and isinstance(value.get("value"), str):
+        fields.notes.append("accepted answers after the first")  # TriviaQA
+        value = value["value"]
     if isinstance(value, dict) and isinstance(texts := value.get("text"), list):
         value = list(dict.fromkeys(text for text in texts if isinstance(text, str)))
         if len(value) > 1:
@@ -301,6 +372,34 @@ def to_answer(value: Any, name: str, fields: Fields) -> str:
             fields.notes.append("accepted answers after the first")
         value = value[0]
     return to_text(value, name)
+
+
+_CANDIDATE_NAMES = ("answer", "text", "response", "content", "completion", "output")
+_RANK_NAMES = {
+    "rank",
+    "score",
+    "pm_score",
+    "rating",
+    "votes",
+    "upvotes",
+    "downvotes",
+    "selected",
+    "is_best",
+}
+
+
+def _are_candidates(value: Any) -> bool:
+    """Return whether a value is a list of answers with their ranks or scores (Nectar, Stack Exchange)."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(item, dict)
+            and any(isinstance(item.get(name), str) for name in _CANDIDATE_NAMES)
+            and bool(item.keys() & _RANK_NAMES)
+            for item in value
+        )
+    )
 
 
 def describe_word(value: Any) -> str:

@@ -22,13 +22,14 @@ TRAINED_KEYS = _normalize_all(
     loss train trainable training train_on_turn loss_weight loss_scale loss_mask train_mask learn learnable
     do_train is_train is_trained is_trainable should_train train_on train_on_message train_on_output
     calculate_loss compute_loss has_loss in_loss include_in_loss use_loss with_loss weight
+    supervised is_supervised is_target
     """
 )
 """Keys of a message with a value that is true or 1 if the message is trained on."""
 MASKED_KEYS = _normalize_all(
     """
     mask masked is_masked no_loss ignore_loss skip_loss exclude_from_loss ignore ignored no_train
-    do_not_train skip_training skip exclude excluded
+    do_not_train skip_training skip exclude excluded no_grad frozen is_context context_only
     """
 )
 """Keys of a message with a value that is true if the message is not trained on."""
@@ -45,10 +46,15 @@ _MASK_KEY = re.compile(
 _WEIGHTS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
+def is_row_weight(key: str) -> bool:
+    """Return whether a key is the weight of a whole row."""
+    return normalize_key(key) in ("weight", "lossweight", "sampleweight")
+
+
 def is_mask_key(key: str) -> bool:
     """Return whether other tools mask a message, or messages of a row, with this key."""
     name = normalize_key(key)
-    return name in MASKED_KEYS or _MASK_KEY.fullmatch(name) is not None
+    return name in MASKED_KEYS or name in TRAINED_KEYS or _MASK_KEY.fullmatch(name) is not None
 
 
 def weight_for(key: str, value: Any) -> int | None:
@@ -95,32 +101,35 @@ _LABEL_KEYS = _normalize_all(
 _VERDICT_KEYS = _normalize_all(
     """
     is_correct correct is_good is_helpful is_accepted accepted approved is_approved is_valid valid is_safe
-    safe helpful feedback thumbs thumb vote reaction
+    safe helpful feedback thumbs thumb vote reaction keep include included is_included selected is_selected
+    use_for_training used_in_training
     """
 )
 """Keys that are labels only where the value is wanted or unwanted: others may hold an answer or a person."""
 _REMARK_KEYS = _normalize_all(
     """
     quality status annotation verdict judgement judgment evaluation assessment human_label user_label gold_label
-    quality_label review_status outcome decision
+    quality_label review_status outcome decision rating grade
     """
 )
 """Keys that are labels only where the value is a word such as ``bad``."""
 _DEFECT_KEYS = _normalize_all(
     """
     is_incorrect incorrect is_wrong is_bad is_harmful harmful is_toxic toxic is_unsafe unsafe thumbs_down
-    disliked is_disliked downvoted is_rejected flagged is_flagged deleted is_deleted is_spam
+    disliked is_disliked downvoted is_rejected rejected flagged is_flagged deleted is_deleted is_spam spam
+    nsfw is_nsfw hallucinated is_hallucinated hallucination is_hallucination has_hallucination
     """
 )
 """Keys with a value that is true for an unwanted answer."""
 _WANTED = frozenset(
     ("true", "1", "1.0", "good", "desirable", "chosen", "yes", "positive", "accepted", "preferred",
-     "correct", "right", "up", "upvote", "thumbs_up", "thumbs-up", "like", "👍", "y", "approved")
+     "correct", "right", "up", "upvote", "thumbs_up", "thumbs-up", "like", "👍", "y", "approved",
+     "wahr", "vrai", "verdadero", "verdadeiro", "vero", "waar")
 )  # fmt: skip
 _UNWANTED = frozenset(
     ("false", "0", "0.0", "-1", "bad", "undesirable", "rejected", "no", "negative", "incorrect", "wrong",
      "down", "downvote", "thumbs_down", "thumbs-down", "dislike", "unwanted", "unsafe", "harmful", "toxic",
-     "👎", "n", "wrong_answer", "poor")
+     "👎", "n", "wrong_answer", "poor", "falsch", "faux", "falso", "onwaar")
 )  # fmt: skip
 
 
@@ -159,6 +168,8 @@ def is_wanted(key: str, value: Any) -> bool | None:
     is_word = len(label) > 2 and not label[-1].isdigit() and label not in ("true", "false", "yes")
     if not is_label_key(key) and not (is_remark_key(key) and is_word):
         return None
+    if name.startswith("quality") and label in ("low", "low_quality"):
+        return False
     if label not in _UNWANTED | _WANTED:
         return None
     return (label in _UNWANTED) if name in _DEFECT_KEYS else (label in _WANTED)

@@ -26,6 +26,7 @@ from maas_client.dataset.formats.labels import (
     is_wanted,
     take_weight,
 )
+from maas_client.dataset.formats.transcripts import parse_transcript
 
 SYSTEM_NAMES = (
     "system",
@@ -35,16 +36,20 @@ SYSTEM_NAMES = (
     "system_text",
     "system_content",
     "sys_prompt",
+    "sys",
+    "system_instructions",
     "preamble",
     "developer_message",
     "instructions",
 )
+_USERS = "human user prompter question customer client patient caller visitor end_user input q"
+_ASSISTANTS = """
+gpt chatgpt bing bard claude gemini assistant virtual_assistant model bot ai chatbot answer a output agent
+support support_agent advisor operator doctor
+"""
 ROLE_BY_SPEAKER = {
-    **dict.fromkeys(("human", "user", "prompter", "question", "customer"), "user"),
-    **dict.fromkeys(
-        ("gpt", "chatgpt", "bing", "bard", "assistant", "model", "bot", "ai", "chatbot", "answer"),
-        "assistant",
-    ),
+    **dict.fromkeys(_USERS.split(), "user"),
+    **dict.fromkeys(_ASSISTANTS.split(), "assistant"),
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("function_call", "tool_call", "function-call"), "call"),
     **dict.fromkeys(
@@ -61,9 +66,12 @@ ROLE_BY_SPEAKER = {
         "tool",
     ),
 }
+VALUE_NAMES = ("value", "content", "text", "message", "utterance", "body", "mes")
+"""Names of what a speaker says in a turn."""
 ARGUMENT_NAMES = ("arguments", "parameters", "args")
 """Names of the arguments of a call."""
 _HERMES_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+_HERMES_RESULT = re.compile(r"<tool_response>\s*(.*?)\s*</tool_response>", re.DOTALL)
 END_TOKENS = re.compile(
     r"(?:\s*(?:<\|endoftext\|>|<\|end_of_text\|>|<\|im_end\|>|<\|end\|>|<\|eot_id\|>|<\|eom_id\|>"
     r"|<\|return\|>|<\|end_of_turn\|>|<\|end▁of▁sentence\|>|<end_of_turn>|<eos>|</s>|\[/?EOS\]))+\s*\Z"
@@ -111,10 +119,16 @@ class MessageBuilder:
             raise ConversionError("a turn is not an object")
         if isinstance(turn.get("data"), dict) and set(turn) == {"type", "data"}:  # LangChain
             turn = {**turn["data"], "type": turn["type"]}
+        if isinstance(turn.get("kwargs"), dict) and isinstance(turn.get("id"), list) and turn["id"]:
+            kind = str(turn["id"][-1]).removesuffix("Chunk").removesuffix("Message")
+            turn = {**turn["kwargs"], "type": kind}  # LangChain, as its tracer writes it
         members = Fields(turn)
-        speaker = members.get("from", "role", "speaker", "author")
+        speaker = members.get("from", "role", "speaker", "author", "sender", "participant")
         if speaker is None and str(turn.get("type")).casefold() in ROLE_BY_SPEAKER:
             speaker = members.get("type")
+        for name in () if speaker else ("is_human", "is_user", "is_bot"):
+            if isinstance(is_named := members.get(name), bool):
+                speaker = "user" if is_named == (name != "is_bot") else "assistant"
         if speaker is None:
             self._add_pair(members)
             return
@@ -123,7 +137,7 @@ class MessageBuilder:
             raise ConversionError(f"unknown speaker {describe_word(speaker)}")
         weight = take_weight(dict(turn))
         members.mark_read(*filter(is_mask_key, turn))
-        value = members.get("value", "content", "text", "message")
+        value = members.get(*VALUE_NAMES)
         if role == "call":
             self._add_calls(None, parse_json_text(value, str(speaker)), weight)
         elif role == "tool":
@@ -158,7 +172,12 @@ class MessageBuilder:
             is_unwanted = not is_ignored and is_wanted(key, members.row[key]) is False
             if is_unwanted and self.messages[-1]["role"] == "assistant":
                 self.messages[-1]["weight"] = 0
-            elif not is_ignored and has_meaning(name) and not is_label_key(key):
+            elif (
+                not is_ignored
+                and has_meaning(name)
+                and not is_label_key(key)
+                and not _has_text(self.messages[-1], members.row[key])
+            ):
                 raise ConversionError(f"the key {key} of a turn cannot be converted")
             self.fields.notes.append(KeyNote(key, "a turn"))
 
@@ -181,6 +200,10 @@ class MessageBuilder:
             raise ConversionError("a turn that calls no tool")
         message: Row = {"role": "assistant"}
         previous = self.messages[-1] if self.messages else {}
+        if content is None and previous.get("tool_calls") and previous.get("weight") == weight:
+            previous["tool_calls"] += tool_calls  # one turn: a message for each of its calls
+            self._open_calls += [call["id"] for call in tool_calls]
+            return
         if (
             content is None
             and previous.get("role") == "assistant"
@@ -251,7 +274,11 @@ class MessageBuilder:
         while end and messages[end - 1]["role"] != "assistant":
             end -= 1
         if not end:
-            raise ConversionError("no answer")
+            roles = (message["role"] for message in messages)
+            speaker = next((role for role in roles if str(role) not in ROLE_BY_SPEAKER), None)
+            raise ConversionError(
+                "no answer" if speaker is None else f"unknown speaker {describe_word(speaker)}"
+            )
         if end < len(messages):
             self.fields.notes.append("turns after the last answer")
         return messages[:end]
@@ -260,6 +287,8 @@ class MessageBuilder:
 def _split_results(value: Any, calls: int) -> list[Any]:
     """Return one result for each open call, if the value is a list of that length."""
     if calls > 1:
+        if isinstance(value, str) and len(blocks := _HERMES_RESULT.findall(value)) == calls:
+            return blocks
         try:
             values = json.loads(value) if isinstance(value, str) else value
         except (ValueError, RecursionError):
@@ -276,6 +305,14 @@ def content_of(value: Any, name: str) -> Any:
     if isinstance(value, list) and value and all(map(_is_text_part, value)):
         return [{"type": "text", "text": part["text"]} for part in value]
     return to_text(value, name)
+
+
+def _has_text(message: Row, text: Any) -> bool:
+    """Return whether a text is the content of a message, or its only text part."""
+    content = message.get("content")
+    if isinstance(content, list) and len(content) == 1:
+        content = content[0].get("text")
+    return isinstance(text, str) and content == text
 
 
 def _is_text_part(part: Any) -> bool:
@@ -313,7 +350,8 @@ def to_turn_list(value: Any, name: str) -> list[Any]:
 
 def is_turn(value: Any) -> bool:
     """Return whether a value is a message or a turn: an object that names its speaker."""
-    return isinstance(value, dict) and bool(value.keys() & {"role", "from", "speaker", "author"})
+    names = {"role", "from", "speaker", "author", "sender"}
+    return isinstance(value, dict) and bool(value.keys() & names)
 
 
 def read_columns(value: Row) -> list[Row] | None:
@@ -328,12 +366,19 @@ def read_columns(value: Row) -> list[Row] | None:
     return [{key: cell for key, cell in row.items() if cell is not None} for row in rows]
 
 
+_HISTORY_NAMES = (
+    "chat_history", "history", "conversation_history", "dialog_history", "dialogue_history", "message_history",
+    "messages_history", "previous_turns", "previous_messages", "past_messages", "prior_turns", "prior_messages",
+)  # fmt: skip
+
+
 def history_messages(fields: Fields) -> list[Row]:
     """Return the messages of earlier turns: ``history`` or ``chat_history`` in any of its forms."""
-    name = "chat_history" if fields.has("chat_history") else "history"
-    value = fields.get("chat_history", "history", "conversation_history", "previous_turns")
+    name, value = fields.key_of(*_HISTORY_NAMES), fields.get(*_HISTORY_NAMES)
     if value is None:
         return []
+    if isinstance(value, str) and (transcript := parse_transcript(value)):
+        return transcript
     turns = parse_json_text(value, name)
     if not isinstance(turns, list):
         raise ConversionError(f"{name} is not a list of turns")
@@ -387,12 +432,22 @@ def tools_of(fields: Fields) -> Row:
     tools = parse_json_text(value, name)
     if isinstance(tools, dict) and isinstance(tools.get("tools"), list):  # Bedrock
         tools = tools["tools"]
+    if isinstance(tools, dict) and "function" not in tools and "name" not in tools:
+        tools = _tools_by_name(tools)
     tools = [tools] if isinstance(tools, dict) else tools
     if not isinstance(tools, list):
         raise ConversionError(f"{name} is not a list of tools")
     tools = [parse_json_text(tool, name) for tool in tools]
     converted = [_to_tool(tool, name) for entry in tools for tool in _declarations(entry)]
     return {"tools": converted} if converted else {}
+
+
+def _tools_by_name(tools: Row) -> Any:
+    """Return the tools of ``{"get_weather": {"description": ...}}``, or the value itself."""
+    known = {"description", "parameters", "input_schema"}
+    if tools and all(isinstance(tool, dict) and tool.keys() & known for tool in tools.values()):
+        return [{"name": name, **tool} for name, tool in tools.items()]
+    return tools
 
 
 def _declarations(tool: Any) -> list[Any]:

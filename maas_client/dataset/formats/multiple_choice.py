@@ -11,12 +11,14 @@ from maas_client.dataset.formats.messages import parse_json_text
 
 OPTION_NAME = re.compile(r"(?:op|opt|option|choice)(?:[a-h]|[1-9])|[a-h]")
 """The normalized name of a column with one option."""
+_OPTION_LIST_NAMES = ("choices", "options", "endings", "candidates", "answer_choices", "answer_options",
+                      "multiple_choices", "alternatives")  # fmt: skip
 _LABEL = re.compile(r"\s*\(?[A-Za-z0-9]{1,2}[.):]\s")
 
 
 def options_text(fields: Fields) -> str:
     """Return the options of a row as lines such as ``A. ...``, or an empty text if it has none."""
-    value = fields.get("options", "choices")
+    value = fields.get(*_OPTION_LIST_NAMES)
     if isinstance(value, str) and value.strip()[:1] not in ("[", "{"):
         return value
     lines = []
@@ -28,8 +30,8 @@ def options_text(fields: Fields) -> str:
 
 def read_options(fields: Fields) -> list[tuple[str, Any]]:
     """Return the labels and options under ``choices`` or ``options``, or an empty list."""
-    name = "choices" if fields.has("choices") else "options"
-    value = fields.get("choices", "options", "endings", "candidates")
+    name = fields.key_of(*_OPTION_LIST_NAMES)
+    value = fields.get(*_OPTION_LIST_NAMES)
     if isinstance(value, str) and value.strip()[:1] not in ("[", "{"):
         return []
     return [] if value is None else list(_labelled(parse_json_text(value, name), name))

@@ -25,10 +25,17 @@ from maas_client.dataset.formats.fields import (
     describe_key,
     has_meaning,
     is_empty,
+    is_text_key,
     normalize_key,
 )
 from maas_client.dataset.formats.glaive import from_glaive
-from maas_client.dataset.formats.labels import is_mask_key, is_wanted, take_weight
+from maas_client.dataset.formats.labels import (
+    holds_unwanted,
+    is_mask_key,
+    is_row_weight,
+    is_wanted,
+    take_weight,
+)
 from maas_client.dataset.formats.messages import is_turn, strip_end_tokens
 from maas_client.dataset.formats.multiple_choice import OPTION_NAME
 
@@ -208,9 +215,12 @@ _OUTPUT_KEYS = (
     "reference_outputs",
 )
 _TURN_LIST_KEYS = frozenset(
-    ("dialog", "dialogue", "turns", "items", "chats", "msgs", "message", "data", "utterances")
-)
+    ("dialog", "dialogue", "turns", "items", "chats", "msgs", "message", "data", "utterances",
+     "transcript", "chat_messages", "chat_log")
+)  # fmt: skip
 """Keys of a conversation, if their value is a list of turns."""
+_TEXT_LIST_KEYS = ("data", "dialog", "turns")
+"""Of these, keys of a list of texts of two speakers in turn."""
 
 
 def flatten_row(row: Row) -> Row:
@@ -240,6 +250,8 @@ def _flatten_once(row: Row) -> Row:
         and not inputs.keys() & outputs.keys()
     ):
         others = {key: value for key, value in row.items() if key not in (first, second)}
+        if is_turn(outputs):
+            return {**others, **inputs, second: outputs} if second not in inputs else row
         if not others.keys() & (inputs.keys() | outputs.keys()):
             return {**others, **inputs, **outputs}
     prefixes = ("inputs.", "outputs.")
@@ -247,6 +259,10 @@ def _flatten_once(row: Row) -> Row:
         flat = {key.partition(".")[2] if key.startswith(prefixes) else key: key for key in row}
         if len(flat) == len(row):
             return {name: row[key] for name, key in flat.items()}
+    if len(row) == 1:
+        [(key, inner)] = row.items()
+        if isinstance(inner, dict) and not holds_unwanted(key) and detect_any_format(inner):
+            return inner  # an item of OpenAI's evaluation
     return row
 
 
@@ -254,7 +270,11 @@ def _are_turns(key: str, value: Any) -> bool:
     """Return whether a value is a list of turns, or of texts of two speakers in turn (UltraChat)."""
     if not isinstance(value, list) or len(value) < 2:
         return False
-    if key == "data" and len(value) % 2 == 0 and all(isinstance(text, str) for text in value):
+    if (
+        key in _TEXT_LIST_KEYS
+        and len(value) % 2 == 0
+        and all(isinstance(text, str) for text in value)
+    ):
         return True
     return all(map(is_turn, value))
 
@@ -363,9 +383,9 @@ def _check_label(fields: Fields) -> None:
 def _check_row_weight(fields: Fields) -> None:
     """Raise if the weight of a whole row is 0, or is not 0 or 1."""
     for name, key in fields.unread():
-        if name in ("weight", "lossweight", "sampleweight") and not fields.is_ignored(name):
+        if is_row_weight(name) and not fields.is_ignored(name):
             if take_weight({"weight": fields.row[key]}, "the row") == 0:
-                raise UnwantedAnswerError(f"{describe_key(key)} is 0")
+                raise UnwantedAnswerError(f"{key.strip()} is 0")
             fields.mark_read(name)
 
 
@@ -375,7 +395,12 @@ def _check_unread(fields: Fields, chat: Row) -> Iterator[Note]:
     read = fields.read_texts()
     for name, key in fields.unread():
         value = fields.row[key]
-        matters = has_meaning(name) or is_mask_key(key) or OPTION_NAME.fullmatch(name) is not None
+        matters = (
+            has_meaning(name)
+            or is_mask_key(key)
+            or OPTION_NAME.fullmatch(name) is not None
+            or is_text_key(key.strip(), value)
+        )
         if matters and not fields.is_ignored(name) and not _is_repeated(value, contents, read):
             shown = key.strip() if is_mask_key(key) else describe_key(key)
             raise ConversionError(f"the key {shown} cannot be converted")
@@ -392,6 +417,10 @@ def _is_repeated(value: Any, contents: list[str], read: list[str]) -> bool:
     if len(read) >= 2 and all(text in value for text in read):
         return True
     text = value.strip()
-    if text in contents or (len(text) >= 20 and any(text in content for content in contents)):
+    if (
+        text in contents
+        or text in read
+        or (len(text) >= 20 and any(text in content for content in contents))
+    ):
         return True
     return len(contents) >= 2 and all(content.strip() in text for content in contents[-2:])

@@ -8,7 +8,9 @@ from maas_client.dataset.formats.fields import Row
 
 _ROLES = {
     **dict.fromkeys(("human", "user", "prompter", "instruction", "inst"), "user"),
-    **dict.fromkeys(("assistant", "response", "gpt", "bot", "model", "ai", "/inst"), "assistant"),
+    **dict.fromkeys(
+        ("assistant", "response", "gpt", "bot", "chatbot", "model", "ai", "/inst"), "assistant"
+    ),
     "system": "system",
     "input": "input",
 }
@@ -19,6 +21,8 @@ _MARKS = tuple(
         r"<\|(system|user|assistant)\|>",
         r"<\|start_header_id\|>(system|user|assistant)<\|end_header_id\|>",
         r"<start_of_turn>(user|model)\s*?\n",
+        r"<｜(User|Assistant)｜>",
+        r"<\|START_OF_TURN_TOKEN\|><\|(SYSTEM|USER|CHATBOT)_TOKEN\|>",
         r"\[(/?INST)\]",
         r"<extra_id_[01]>\s*(System|User|Assistant)\s*?\n",
         r"\[\|(Human|User|AI|Assistant)\|\]",
@@ -30,10 +34,12 @@ _MARKS = tuple(
     )
 )
 _END = re.compile(
-    r"\s*(?:<\|im_end\|>|<\|end\|>|<\|eot_id\|>|<\|endoftext\|>|<\|end_of_text\|>|<end_of_turn>|</s>(?:\s*<s>)?)\s*\Z"
+    r"\s*(?:<\|im_end\|>|<\|end\|>|<\|eot_id\|>|<\|endoftext\|>|<\|end_of_text\|>|<end_of_turn>|<｜end▁of▁sentence｜>|<\|END_OF_TURN_TOKEN\|>|</s>(?:\s*<s>)?)\s*\Z"
 )
 _LLAMA_SYSTEM = re.compile(r"\s*<<SYS>>\s*(.*?)\s*<</SYS>>\s*", re.DOTALL)
-_START = re.compile(r"\A\s*(?:<s>|<bos>|<\|begin_of_text\|>)?\s*")
+_START = re.compile(
+    r"\A\s*(?:<s>|<bos>|<BOS_TOKEN>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>)?\s*"
+)
 
 
 def parse_transcript(text: str) -> list[Row] | None:

@@ -15,6 +15,7 @@ _MAGIC = (
     (b"PK\x03\x04", "ZIP (or XLSX, or DOCX)"),
     (b"PAR1", "Parquet"),
     (b"ARROW1", "Arrow"),
+    (b"\xff\xff\xff\xff", "Arrow, as a stream"),
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ", "xz"),
     (b"\x28\xb5\x2f\xfd", "Zstandard"),
@@ -102,6 +103,8 @@ def _multiline_json(text: bytes, *, is_complete: bool) -> Issue | None:
     if first == b"[" and len(filled) > 1 and filled[1][:1] != b"[":
         return Issue("FILE_JSON_ARRAY")
     element = first[1:].lstrip()
+    if JSON_TEXT.match(element):  # rows that are JSON text
+        return Issue("FILE_JSON_ARRAY")
     if element[:1] not in (b"{", b"]"):
         return None
     if not has_first_line:  # one long line: a list of rows, or one row that is a list of messages
@@ -133,6 +136,9 @@ _MESSAGE_KEYS = frozenset(
     (b"role", b"content", b"from", b"value", b"name", b"weight", b"tool_calls", b"tool_call_id")
 )
 _ARRAY_OF_LISTS = re.compile(rb"\[\s*\[\s*\{")
+_JSON_SPACE = rb"(?:[ \t\r\n]|\\[nrt])*"
+JSON_TEXT = re.compile(rb'"%s(?:\[%s)?\{%s\\"' % (_JSON_SPACE, _JSON_SPACE, _JSON_SPACE))
+"""The beginning of a string that holds an object, or a list of objects, as JSON text."""
 _OPEN_ENDS = (b"{", b"[", b",", b":")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
@@ -150,6 +156,8 @@ def _is_array_of_rows(line: bytes) -> bool:
 
 
 SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+SEPARATOR_LINE = re.compile(r"\ufeff?sep=([,;\t|])\r?\n", re.IGNORECASE)
+"""The line that tells Excel what separates the columns of a file."""
 _SINGLE_COLUMNS = ("messages", "conversations", "conversation", "text")
 """Names of columns that can be the only one of a table."""
 _MAX_RECORDS = 5
@@ -161,6 +169,7 @@ def find_separator(text: str, *, is_complete: bool) -> str | None:
     The records have equally many cells. If the first is a header of column names, half of the others are
     enough, or none.
     """
+    text = SEPARATOR_LINE.sub("", text, count=1)
     header = text.lstrip().partition("\n")[0].strip()
     if header.strip('"') in _SINGLE_COLUMNS and text.lstrip().count("\n") > 0:
         return ","
@@ -202,7 +211,8 @@ def _record_widths(text: str, separator: str) -> list[int]:
 
 def _table(text: bytes, *, is_complete: bool) -> Issue | None:
     """Recognise CSV and its relatives."""
-    if text.lstrip()[:1] in (b"{", b"[") or _JSON_MEMBER.match(text):
+    start = text.lstrip()
+    if start[:1] in (b"{", b"[") or _JSON_MEMBER.match(text) or JSON_TEXT.match(start):
         return None
     separator = find_separator(text.decode("utf-8", "replace"), is_complete=is_complete)
     detail = f"columns separated by {SEPARATOR_NAMES[separator]}" if separator else ""

@@ -33,7 +33,7 @@ from maas_client.dataset.rules.unsupported_fields import (
     row_key_issues,
     unknown_key_hint,
 )
-from maas_client.dataset.rules.wrapping import find_mergeable_messages, find_wrapping
+from maas_client.dataset.rules.wrapping import find_mergeable_messages, find_wrapping, parse_text
 
 ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = frozenset(
@@ -72,9 +72,12 @@ def row_issues(row: Any, context: RuleContext) -> list[Issue]:
         chat_context = replace(context, method="SFT")
         return preference_issues(row, lambda chat: row_issues(chat, chat_context))
     if not isinstance(row, dict):
-        return [
-            _wrapping_issue(row, "CHAT_NOT_OBJECT") or Issue("CHAT_NOT_OBJECT", (), json_type(row))
-        ]
+        if (issue := _wrapping_issue(row, "CHAT_NOT_OBJECT")) is not None:
+            return [issue]
+        inner = parse_text(row) if isinstance(row, str) else None
+        if isinstance(inner, dict) and detect_any_format(inner) is not None:
+            return [Issue("CHAT_NOT_OBJECT", (), "the row is JSON text", hint=_CONVERT)]
+        return [Issue("CHAT_NOT_OBJECT", (), json_type(row))]
     if "messages" not in row:
         return [_missing_messages_issue(row)]
     messages = row["messages"]

@@ -14,13 +14,16 @@ from maas_client.dataset.formats.fields import (
     ANSWER_NAMES,
     PREFERENCE_NAMES,
     RESPONSE_NAMES,
+    TOOL_NAMES,
     ConversionError,
+    is_text_key,
     normalize_key,
 )
 from maas_client.dataset.formats.labels import (
     is_label_key,
     is_mask_key,
     is_remark_key,
+    is_row_weight,
     is_wanted,
     weight_for,
 )
@@ -40,11 +43,14 @@ _MEANINGFUL_KEYS = frozenset(
         (
             *_MEANINGFUL_NAMES.split(),
             *ANSWER_NAMES,
+            *(name for name in TOOL_NAMES if name not in ("tools", "functions")),
             *(name for names in PREFERENCE_NAMES for name in names),
         ),
     )
 )
 """Keys beside ``messages``, besides labels and masks, with something that the row's author wants to be used."""
+_READ_KEYS = frozenset(("messages", "tools", "functions"))
+"""Keys that the rules read, or report themselves."""
 _REASONING_KEYS = frozenset(
     map(normalize_key, ("reasoning", "reasoning_content", "thinking", "thought"))
 )
@@ -72,7 +78,9 @@ def row_key_issues(row: Row) -> Iterator[Issue]:
     if len(row) == 1:
         return
     for key, value in row.items():
-        kind = _key_kind(key)
+        if key in _READ_KEYS:
+            continue
+        kind = _key_kind(key) or ("meaning" if is_text_key(key, value) else "")
         if not kind or value in (None, "", []) or _is_message_text(value, row["messages"]):
             continue
         if kind == "system":
@@ -80,7 +88,8 @@ def row_key_issues(row: Row) -> Iterator[Issue]:
             continue
         verdict = _verdict(key, value)
         if verdict is False or (verdict is None and kind != "remark"):
-            yield Issue("CHAT_ROW_KEY", (key,), f"'{key.strip()}'", in_key=True)
+            hint = _UNWANTED_HINT if verdict is False or _is_unwanted(key, value) else ""
+            yield Issue("CHAT_ROW_KEY", (key,), f"'{key.strip()}'", in_key=True, hint=hint)
 
 
 @lru_cache(maxsize=1024)
@@ -91,6 +100,17 @@ def _key_kind(key: str) -> str:
     if normalize_key(key) in _MEANINGFUL_KEYS or is_label_key(key) or is_mask_key(key):
         return "meaning"
     return "remark" if is_remark_key(key) else ""
+
+
+_UNWANTED_HINT = (
+    "The row says that its answer must not be learned. Leave such rows out; this does it: "
+    "maas-client datasets convert FILE OUT.jsonl"
+)
+
+
+def _is_unwanted(key: str, value: Any) -> bool:
+    """Return whether the weight of a whole row is 0."""
+    return is_row_weight(key) and weight_for("weight", value) == 0
 
 
 def _verdict(key: str, value: Any) -> bool | None:

@@ -18,7 +18,7 @@ Wrapping = tuple[KeyPath, str, Callable[[], Any]]
 def find_wrapping(value: Any) -> Wrapping | None:
     """Return the outermost wrapping of a row that the rules reject, or None."""
     if isinstance(value, str):
-        inner = _parse(value)
+        inner = parse_text(value)
         if _is_row(inner) or _are_messages(inner):
             return (), "the row is JSON text", lambda: inner
     elif isinstance(value, list):
@@ -52,7 +52,9 @@ def is_viewer_row(value: Any) -> bool:
 def _find_inner_wrapping(row: Row) -> Wrapping | None:
     messages = row["messages"]
     path: KeyPath = ("messages",)
-    if isinstance(messages, str) and (_are_messages(inner := _parse(messages)) or _is_row(inner)):
+    if isinstance(messages, str) and (
+        _are_messages(inner := parse_text(messages)) or _is_row(inner)
+    ):
         return path, "JSON text", lambda: {**row, "messages": inner}
     if isinstance(messages, list) and len(messages) == 1 and _are_messages(messages[0]):
         return path, "a list within a list", lambda: {**row, "messages": messages[0]}
@@ -61,7 +63,7 @@ def _find_inner_wrapping(row: Row) -> Wrapping | None:
     if isinstance(messages, dict) and set(messages) == {"messages"}:
         return path, "an object within the row", lambda: {**row, **messages}
     if isinstance(messages, list) and messages and all(isinstance(m, str) for m in messages):
-        texts = [_parse(message) for message in messages]
+        texts = [parse_text(message) for message in messages]
         if _are_messages(texts):
             return path, "a list of JSON texts", lambda: {**row, "messages": texts}
     return None
@@ -72,11 +74,11 @@ def parse_tools(value: Any) -> list[Any] | None:
 
     JSON text, a single tool in place of a list, and functions without ``{"type": "function"}`` around them.
     """
-    tools = _parse(value) if isinstance(value, str) else value
+    tools = parse_text(value) if isinstance(value, str) else value
     tools = [tools] if isinstance(tools, dict) else tools
     if not isinstance(tools, list) or not tools:
         return None
-    parsed = [_parse(tool) if isinstance(tool, str) else tool for tool in tools]
+    parsed = [parse_text(tool) if isinstance(tool, str) else tool for tool in tools]
     if not all(isinstance(tool, dict) for tool in parsed):
         return None
     complete = [_complete_tool(tool) for tool in parsed]
@@ -96,7 +98,7 @@ def _complete_tool(tool: Row) -> Row:
     return tool
 
 
-def _parse(text: str) -> Any:
+def parse_text(text: str) -> Any:
     """Return the value of a JSON text, or None; a repeated key or NaN makes it unclear."""
     if text.strip()[:1] not in ("[", "{", '"'):
         return None
@@ -104,7 +106,7 @@ def _parse(text: str) -> Any:
         value = json.loads(text, object_pairs_hook=_to_object, parse_constant=_reject)
     except (ValueError, RecursionError):
         return None
-    return _parse(value) if isinstance(value, str) else value
+    return parse_text(value) if isinstance(value, str) else value
 
 
 def _to_object(pairs: list[tuple[str, Any]]) -> Row:
