@@ -186,7 +186,7 @@ def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     model, _ = adapters.make_trainable(load_base.load_model(task["folder"], config, "cpu"), config)
     learner = ModelWithLoss(model)
     engine = strategies.prepare_strategy(learner, create_optimizer(learner, config), "cpu", config)
-    batches = _in_order(examples, config, PackLimits())
+    batches = _in_order(examples, config, PackLimits(threads=task["threads"]))
     for step in train(
         engine.model, batches, config, RunProgress(total_steps=task["steps"] + 1), engine
     ):
@@ -195,11 +195,13 @@ def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
 
 def _in_order(examples: Any, config: Any, limits: Any) -> Iterator[Any]:
     """Yield batches in the file's order, which the peers follow too."""
-    from maas_client.local.training.packing import Batch, group_examples, pack_examples
+    from maas_client.local.training.packing import Batch, divide_items, group_examples
 
     for start in range(0, len(examples), BATCH):
         step_examples = examples[start : start + BATCH]
-        packs = [pack_examples(documents) for documents in group_examples(step_examples, limits)]
+        packs = [
+            divide_items(documents, limits) for documents in group_examples(step_examples, limits)
+        ]
         learned = sum(example.learned_tokens for example in step_examples)
         yield Batch(
             packs, sum(len(example.input_ids) for example in step_examples), learned, 1.0, ()
@@ -355,7 +357,7 @@ def _exact(task: dict[str, Any]) -> dict[str, float]:
     local, _ = adapters.make_trainable(load_base.load_model(task["folder"], config, "cpu"), config)
     learner = ModelWithLoss(local).train()
     total = 0.0
-    for pack in batch.packs:
+    for (pack,) in batch.packs:
         loss, _ = learner(*pack)
         (loss / batch.learned_tokens).backward()
         total += float(loss.detach())

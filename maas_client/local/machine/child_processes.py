@@ -43,6 +43,8 @@ def worker_environment(threads: int, *, device: str = "auto") -> dict[str, str]:
             "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
             "MALLOC_MMAP_MAX_": "0",
             "MALLOC_TOP_PAD_": str(64 << 20),
+            # threads that compute packs of their own reuse what others have freed
+            "MALLOC_ARENA_MAX": "1",
             "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
             # oneDNN caches a kernel of about a megabyte for each matrix size, 1,024 of them by default.
             # Every pack and every prompt has another size.

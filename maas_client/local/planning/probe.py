@@ -22,7 +22,7 @@ from maas_client.local.training import adapters, attention, load_base, strategie
 from maas_client.local.training.data import Example
 from maas_client.local.training.fused_modules import fuse_modules
 from maas_client.local.training.model_loss import ModelWithLoss
-from maas_client.local.training.packing import Batch, pack_examples
+from maas_client.local.training.packing import Batch, PackLimits, divide_items, effective_limits
 from maas_client.local.training.train import RunProgress, create_optimizer, train
 
 
@@ -40,7 +40,10 @@ def main() -> None:
         model_with_loss, create_optimizer(model_with_loss, config), "cpu", config
     )
     batch = random_batch(
-        request["lengths"], float(request["learned_share"]), int(request["shape"]["vocab_size"])
+        request["lengths"],
+        float(request["learned_share"]),
+        int(request["shape"]["vocab_size"]),
+        effective_limits(PackLimits(threads=int(request["threads"])), config),
     )
     steps = int(request["steps"])
     step_times = []
@@ -143,7 +146,9 @@ def _random_tensor(weight: torch.Tensor) -> torch.Tensor:
     return torch.empty(weight.shape, device="cpu").normal_(std=0.02)
 
 
-def random_batch(lengths: list[int], learned_share: float, vocabulary: int) -> Batch:
+def random_batch(
+    lengths: list[int], learned_share: float, vocabulary: int, limits: PackLimits
+) -> Batch:
     """Return a batch of random documents whose last part carries loss, like an answer."""
     examples = []
     for line, length in enumerate(lengths, 1):
@@ -154,7 +159,11 @@ def random_batch(lengths: list[int], learned_share: float, vocabulary: int) -> B
         )
     learned = sum(example.learned_tokens for example in examples)
     return Batch(
-        [pack_examples(examples)], sum(lengths), learned, 0.0, tuple(range(1, len(lengths) + 1))
+        [divide_items(examples, limits)],
+        sum(lengths),
+        learned,
+        0.0,
+        tuple(range(1, len(lengths) + 1)),
     )
 
 

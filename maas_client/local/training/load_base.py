@@ -126,6 +126,22 @@ def context_length(model: nn.Module) -> int:
     return int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
 
 
+def pack_threads(model: nn.Module, device: str) -> int:
+    """Return how many threads may run the model at the same time: 1 on a GPU, or if a run changes its state.
+
+    Dropout draws random numbers in one order, and dynamic rotary frequencies depend on the longest sequence
+    so far.
+    """
+    config: Any = model.config
+    rope_type = (getattr(config, "rope_parameters", None) or {}).get("rope_type") or ""
+    has_dropout = getattr(config, "attention_dropout", 0) or any(
+        isinstance(module, nn.Dropout) and module.p for module in model.modules()
+    )
+    return (
+        1 if device != "cpu" or has_dropout or "dynamic" in rope_type else torch.get_num_threads()
+    )
+
+
 def longrope_threshold(model: nn.Module) -> int | None:
     """Return the length above which the base uses its second set of rotary frequencies (LongRoPE), or None."""
     config: Any = model.config

@@ -10,6 +10,7 @@ run that resumes from a checkpoint, uses the same steps.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,9 @@ _MIN_SHARED_TOKENS = 16
 """Shorter prefixes are not shared: another segment takes as long in attention as some tokens elsewhere."""
 _SHARED_TOKEN_SIZE = 0.25
 """What a shared token counts against the limit of a pack: keys and values are copied for each document."""
+_MOST_PACKS_AT_ONCE = 4
+_SPEED_EXPONENT = 0.6
+"""n threads on one pack are as fast as n^0.6 threads with a pack each: two as 1.5, measured."""
 
 
 class Pack(NamedTuple):
@@ -74,7 +78,8 @@ class PreferencePack(NamedTuple):
 class Batch:
     """The packs of one optimiser step in one process."""
 
-    packs: Sequence[Pack | PreferencePack]
+    packs: Sequence[Sequence[Pack | PreferencePack]]
+    """The packs of each micro-batch. They are computed at the same time, each with its part of the threads."""
     tokens: int
     """Tokens of this process."""
     learned_tokens: int
@@ -100,6 +105,8 @@ class PackLimits:
     """Tokens of a pack; a longer example gets a pack of its own."""
     shares_prefixes: bool = True
     """Whether documents that begin alike share those tokens."""
+    threads: int = 1
+    """Threads that may compute packs of their own at the same time."""
     longrope_threshold: int | None = None
     """Documents longer than this are never packed with shorter ones: models with two sets of rotary
     frequencies (LongRoPE) choose the set by the longest position of the whole sequence."""
@@ -121,8 +128,7 @@ def training_batches(
     rank: int = 0,
 ) -> Iterator[Batch]:
     """Yield the steps of a run after the first ``start_step``, with the examples of process ``rank``."""
-    if config.lora_dropout:  # each document has its own
-        limits = replace(limits, shares_prefixes=False)
+    limits = effective_limits(limits, config)
     size = config.examples_per_step
     per_epoch, total = config.steps_per_epoch(len(examples)), config.total_steps(len(examples))
     order: list[int] = []
@@ -134,6 +140,18 @@ def training_batches(
         yield _batch(step_examples, config, limits, rank, (step + 1) / per_epoch)
 
 
+def effective_limits(limits: PackLimits, config: TrainingConfig) -> PackLimits:
+    """Return the limits of a run: what this configuration does not allow is left out.
+
+    With dropout each document has its own, drawn in one order. Each thread's gradients need memory, so a whole
+    model and one whose activations do not fit into memory are trained on one pack at a time.
+    """
+    is_tight = config.method == "Full" or bool(config.gradient_checkpointing)
+    if config.lora_dropout or is_tight or config.processes > 1:
+        limits = replace(limits, threads=1)
+    return replace(limits, shares_prefixes=False) if config.lora_dropout else limits
+
+
 def _batch(
     step_examples: Sequence[Item],
     config: TrainingConfig,
@@ -143,14 +161,14 @@ def _batch(
 ) -> Batch:
     rank_examples = step_examples[rank :: config.processes]
     packs = [
-        pack_items(documents, shares_prefixes=limits.shares_prefixes)
+        divide_items(documents, limits)
         for documents in _group_micro_batches(rank_examples, config, limits)
     ]
     pack_count = 1
     if config.syncs_every_pack:
         per_rank = (step_examples[number :: config.processes] for number in range(config.processes))
         pack_count = max(len(_group_micro_batches(part, config, limits)) for part in per_rank)
-    packs += [pack_items(step_examples[:1], with_loss=False)] * (pack_count - len(packs))
+    packs += [[pack_items(step_examples[:1], with_loss=False)]] * (pack_count - len(packs))
     return Batch(
         packs=packs,
         tokens=sum(example.tokens for example in rank_examples),
@@ -175,7 +193,7 @@ def evaluation_batches(examples: Sequence[Item], limits: PackLimits) -> Iterator
     """Yield all examples once, in order, in packs as full as the limits allow."""
     for documents in group_examples(examples, limits):
         yield Batch(
-            packs=[pack_items(documents)],
+            packs=[[pack_items(documents)]],
             tokens=sum(example.tokens for example in documents),
             learned_tokens=sum(example.learned_tokens for example in documents),
             epoch=0.0,
@@ -227,6 +245,32 @@ def _has_same_frequencies(first: Item, example: Item, limits: PackLimits) -> boo
 
 def _documents(item: Item) -> tuple[Example, ...]:
     return (item.preferred, item.other) if isinstance(item, PreferencePair) else (item,)
+
+
+def divide_items(items: Sequence[Item], limits: PackLimits) -> list[Pack | PreferencePack]:
+    """Return examples or pairs in as many packs as are fastest computed at the same time."""
+    fastest, shortest = [], math.inf
+    for count in range(1, min(limits.threads, len(items), _MOST_PACKS_AT_ONCE) + 1):
+        packs = [
+            pack_items(part, shares_prefixes=limits.shares_prefixes)
+            for part in _balanced_parts(items, count)
+        ]
+        longest = max(len(pack.input_ids) for pack in packs)
+        estimate = longest / (limits.threads // count) ** _SPEED_EXPONENT
+        if estimate < shortest:
+            fastest, shortest = packs, estimate
+    return fastest
+
+
+def _balanced_parts(items: Sequence[Item], count: int) -> list[list[Item]]:
+    """Divide items into parts of about as many tokens: the longest first, each to the smallest part."""
+    parts: list[list[int]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for index in sorted(range(len(items)), key=lambda index: -items[index].tokens):
+        smallest = sizes.index(min(sizes))
+        parts[smallest].append(index)
+        sizes[smallest] += items[index].tokens
+    return [[items[index] for index in sorted(part)] for part in parts]
 
 
 def pack_items(

@@ -136,7 +136,10 @@ class TrainingSetup:
         kept = load_newest_extra(_checkpoints_dir(spec), fingerprint).get("matmul")
         if choice := kept or spec.get("matmul"):  # a resumed run computes the same bytes
             MatmulChoice.from_dict(choice).apply()
-        pack_limits = PackLimits(longrope_threshold=load_base.longrope_threshold(model))
+        pack_limits = PackLimits(
+            threads=load_base.pack_threads(model, device),
+            longrope_threshold=load_base.longrope_threshold(model),
+        )
         config, ineffective = _resolve_config(config, base, data, pack_limits, device)
         adapted, coverage = adapters.make_trainable(model, config)
         load_base.enable_activation_checkpointing(adapted, config)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch  # noqa: TID253 - this module is imported by the training process only
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.local.resources.training_config import TrainingConfig
+from maas_client.local.training.pack_threads import run_packs
 from maas_client.local.training.packing import Batch
 from maas_client.local.training.preference_loss import REWARD_SUMS, reward_metrics
 from maas_client.local.training.strategies import Strategy
@@ -75,13 +77,13 @@ def train(
         #    step. Engines average over processes, so multiply by the number of processes.
         loss_sum = torch.zeros((), device=engine.device)
         reward_sums = torch.zeros(REWARD_SUMS, device=engine.device)
-        for is_last, pack in _flag_last(batch.packs):
+        for is_last, packs in _flag_last(batch.packs):
             with engine.accumulate(is_last):
-                loss, statistics = model(*pack.to(engine.device))
-                engine.backward(loss * (config.processes / batch.loss_terms))
-            loss_sum += loss.detach()
-            if batch.pairs:
-                reward_sums += statistics
+                results = run_packs(model, packs, config.processes / batch.loss_terms, engine)
+            for loss, statistics in results:
+                loss_sum += loss
+                if batch.pairs:
+                    reward_sums += statistics
         # 3. Clip, update the weights, clear the gradients.
         grad_norm = engine.clip_grad_norm_(config.max_grad_norm)
         engine.optimizer.step()
@@ -125,7 +127,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], device: Any) -> Evaluat
     loss_sum, correct_count, terms = 0.0, 0, 0
     reward_sums, pairs = torch.zeros(REWARD_SUMS), 0
     for batch in batches:
-        for pack in batch.packs:
+        for pack in chain.from_iterable(batch.packs):
             loss, statistics = model(*pack.to(device))
             loss_sum += float(loss)
             if batch.pairs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from maas_client.local.resources.training_config import TrainingConfig  # noqa: 
 from maas_client.local.training.data import Example  # noqa: E402 - after the skip
 from maas_client.local.training.packing import (  # noqa: E402
     PackLimits,
+    divide_items,
     evaluation_batches,
     group_examples,
     pack_examples,
@@ -92,7 +94,7 @@ def test_documents_with_dropout_share_nothing(dropout: float, tokens: int) -> No
     examples = documents((SYSTEM, PROMPT), (SYSTEM, range(5)))
     config = TrainingConfig(batch_size=2, epochs=1, lora_dropout=dropout)
     (step,) = training_batches(examples, config, limits=PackLimits())
-    assert [len(pack.input_ids) for pack in step.packs] == [tokens]
+    assert [[len(pack.input_ids) for pack in packs] for packs in step.packs] == [[tokens]]
 
 
 def test_shared_tokens_count_a_quarter_against_the_limit() -> None:
@@ -101,6 +103,50 @@ def test_shared_tokens_count_a_quarter_against_the_limit() -> None:
     assert sizes == [4, 4]
     unshared = PackLimits(120 + 3 * 45, shares_prefixes=False)
     assert [len(group) for group in group_examples(examples, unshared)] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "threads", "sizes"),
+    [
+        ([30, 50, 40, 20], 2, [70, 70]),
+        ([30, 50, 40, 20], 1, [140]),
+        ([30, 50, 40, 20], 8, [70, 70]),
+        ([100, 20, 10], 2, [130]),  # the longest alone would take longer than all with both threads
+        ([100], 2, [100]),
+        ([9] * 64, 64, [144] * 4),
+    ],
+)
+def test_examples_are_divided_among_threads_if_that_is_faster(
+    lengths: list[int], threads: int, sizes: list[int]
+) -> None:
+    examples = [example(line, length) for line, length in enumerate(lengths)]
+    limits = PackLimits(threads=threads, shares_prefixes=False)
+    packs = divide_items(examples, limits)
+    assert sorted(len(pack.input_ids) for pack in packs) == sorted(sizes)
+    assert sum(len(pack.targets) for pack in packs) == sum(e.learned_tokens for e in examples)
+
+
+def test_documents_with_a_long_shared_prefix_stay_in_one_pack() -> None:
+    answers = documents(*[(range(500), range(1000 * n, 1000 * n + 50)) for n in (1, 2, 3, 4)])
+    (pack,) = divide_items(answers, PackLimits(threads=2))
+    assert len(pack.input_ids) == 500 + 4 * 50
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "Full"},
+        {"lora_dropout": 0.1},
+        {"gradient_checkpointing": True},
+        {"processes": 2},
+    ],
+)
+def test_some_runs_compute_one_pack_at_a_time(settings: dict[str, Any]) -> None:
+    config = TrainingConfig(batch_size=4, **settings)
+    (step, *_) = training_batches(
+        [example(line, 20) for line in range(8)], config, limits=PackLimits(threads=2)
+    )
+    assert [len(packs) for packs in step.packs] == [1]
 
 
 def test_each_epoch_shuffles_all_examples() -> None:
@@ -148,7 +194,9 @@ def test_ranks_share_the_examples_of_a_step(count: int) -> None:
         assert first_rank.lines == second_rank.lines
         assert first_rank.packs
         assert second_rank.packs
-        learned = sum(len(pack.targets) for pack in (*first_rank.packs, *second_rank.packs))
+        learned = sum(
+            len(pack.targets) for packs in (*first_rank.packs, *second_rank.packs) for pack in packs
+        )
         assert learned == first_rank.learned_tokens
 
 

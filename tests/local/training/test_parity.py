@@ -167,6 +167,29 @@ def test_training_with_each_choice_of_products_matches_single_documents(
     assert_same(packed, plain_steps(base, config, examples))
 
 
+@pytest.mark.parametrize("method", ["LoRA", "DoRA", "QLoRA"])
+def test_packs_in_threads_of_their_own_match_single_documents(
+    method: str, base: BaseWeights, examples: list[Example]
+) -> None:
+    config = config_for(
+        method,
+        batch_size=6,
+        gradient_accumulation_steps=2,
+        epochs=2,
+        lr_scheduler_type="constant",
+        weight_decay=0.0,
+    )
+    limits = PackLimits(threads=2)
+    (step, _) = training_batches(examples, config, limits=limits)
+    assert [len(packs) for packs in step.packs] == [2, 2]
+    threaded = our_steps(base, config, examples, limits)
+    assert_same(threaded, plain_steps(base, config, examples))
+    for (_, gradients), (_, again) in zip(
+        threaded, our_steps(base, config, examples, limits), strict=True
+    ):
+        assert all(torch.equal(gradients[name], again[name]) for name in gradients)
+
+
 @pytest.mark.parametrize("method", ["LoRA", "DoRA"])
 def test_gradient_accumulation_matches_single_documents(
     method: str, base: BaseWeights, examples: list[Example]

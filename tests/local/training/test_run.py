@@ -143,20 +143,23 @@ def bytes_of(out: Path) -> bytes:
 STEADY = {"epochs": 2, "save_steps": 1, "lora_dropout": 0.1, "gradient_accumulation_steps": 2}
 
 
-@pytest.mark.parametrize("method", ["LoRA", "DoRA"])
+@pytest.mark.parametrize(
+    ("settings", "threads"),
+    [({}, 1), ({"method": "DoRA"}, 1), ({"lora_dropout": 0.0}, 2)],
+)
 def test_run_killed_at_each_step_resumes_to_identical_bytes(
-    method: str, base: BaseWeights, data: Data, tmp_path: Path
+    settings: dict[str, Any], threads: int, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
-    hyperparameters = STEADY | {"method": method}
-    run_job(spec(base, data, tmp_path / "whole", hyperparameters))
+    hyperparameters = STEADY | settings
+    run_job(spec(base, data, tmp_path / "whole", hyperparameters, threads=threads))
     out = tmp_path / "killed"
     for step in range(1, 4):
         events = run_job(
-            spec(base, data, out, hyperparameters),
+            spec(base, data, out, hyperparameters, threads=threads),
             lambda e, step_number=step: e.get("step") == step_number,
         )
         assert events_of("started", events)[0]["resumed_from"] == (step - 2 if step > 2 else None)
-    events = run_job(spec(base, data, out, hyperparameters))
+    events = run_job(spec(base, data, out, hyperparameters, threads=threads))
     assert events_of("started", events)[0]["resumed_from"] == 2
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
