@@ -20,23 +20,30 @@ PARTS = (
 )
 """Parts by the name of an operation or of one that contains it; the first match counts."""
 OTHER_OPERATIONS = "activations, sums, copies"
-PYTHON = "Python and autograd"
+PYTHON = "Python, autograd, waiting"
 
 
-def seconds_by_part(steps: Callable[[], Iterator[Any]]) -> dict[str, float]:
-    """Return the seconds of each part of the steps that ``steps()`` takes, after its first."""
-    from torch.profiler import ProfilerActivity, profile
+def seconds_by_part(steps: Callable[[], Iterator[Any]], threads: int) -> dict[str, float]:
+    """Return the seconds of each part of the steps that ``steps()`` takes, after its first.
+
+    They are summed over the ``threads`` that compute packs of their own.
+    """
+    from torch.profiler import ProfilerActivity, _ExperimentalConfig, profile
 
     iterator = steps()
     next(iterator)
     started_at = time.perf_counter()
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+    with profile(
+        activities=[ProfilerActivity.CPU],
+        record_shapes=True,
+        experimental_config=_ExperimentalConfig(profile_all_threads=True),
+    ) as profiler:
         count = sum(1 for _ in iterator)
         seconds = time.perf_counter() - started_at
     parts: dict[str, float] = defaultdict(float)
     for event in profiler.events():
         parts[_part(event)] += event.self_cpu_time_total / 1e6
-    parts[PYTHON] += seconds - sum(parts.values())
+    parts[PYTHON] += threads * seconds - sum(parts.values())
     return {part: value / count for part, value in parts.items()}
 
 

@@ -131,7 +131,7 @@ def _profile_table(
         parts, whole = result["parts"], sum(result["parts"].values())
         for part in sorted(parts, key=parts.get, reverse=True):
             rows.append((method, part, f"{parts[part]:.3f}", f"{100 * parts[part] / whole:.1f} %"))
-        system = f"{100 * result['system_s'] / result['cpu_s']:.1f} % of CPU"
+        system = f"{100 * task['steps'] * result['system_s'] / result['cpu_s']:.1f} % of CPU"
         faults = f"system time ({result['faults']:.0f} page faults)"
         rows.append((method, faults, f"{result['system_s']:.3f}", system))
         roof = _roof(result)
@@ -400,7 +400,9 @@ def _work(task: dict[str, Any]) -> dict[str, Any]:
     learned = sum(example.learned_tokens for example in examples)
     result["learned_share"] = learned / sum(len(example.input_ids) for example in examples)
     if task["side"] == "profile":
-        result["parts"] = seconds_by_part(lambda: _ours(task | {"steps": min(3, task["steps"])}))
+        result["parts"] = seconds_by_part(
+            lambda: _ours(task | {"steps": min(3, task["steps"])}), task["threads"]
+        )
     return result
 
 
