@@ -16,6 +16,7 @@ from types import FunctionType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 
 from maas_client import _connect
+from maas_client._argument_types import check_arguments
 from maas_client._keep_alive import AsyncKeepAlive, KeepAlive
 from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport, run_sync
 from maas_client.flows import (
@@ -70,6 +71,7 @@ def sync_method(
     """Turn a flow into a blocking method; ``after`` may change what it returns."""
 
     def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        check_arguments(flow, (self._io, *args), kwargs)
         value = run_sync(flow(self._io, *args, **kwargs))
         return value if after is None else after(self, value)
 
@@ -82,6 +84,7 @@ def async_method(
     """Turn a flow into a coroutine method; ``after`` may change what it returns."""
 
     async def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        check_arguments(flow, (self._io, *args), kwargs)
         value = await flow(self._io, *args, **kwargs)
         return value if after is None else after(self, value)
 
@@ -94,6 +97,7 @@ def sync_iterator(
     """Turn a flow that yields into a generator method; ``after`` may change what it yields."""
 
     def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+        check_arguments(flow, (self._io, *args), kwargs)
         values = flow(self._io, *args, **kwargs)
         try:
             while True:
@@ -114,6 +118,7 @@ def async_iterator(
     """Turn a flow that yields into an async generator method; ``after`` may change what it yields."""
 
     def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        check_arguments(flow, (self._io, *args), kwargs)
         values = flow(self._io, *args, **kwargs)
         return values if after is None else _map(values, lambda value: after(self, value))
 

@@ -226,14 +226,20 @@ class Text(str):
                 return " or ".join(options) or None
             return str(part)
 
-        text = ""
+        text, is_gap = "", False
         for part in self.parts:
             if isinstance(part, PythonOnly):
-                text = text.rstrip(" ")
+                is_gap = True
                 continue
             rendered = translate(part)
-            text += str(part) if rendered is None else rendered
-        return text.lstrip(" ") if self.parts and isinstance(self.parts[0], PythonOnly) else text
+            words = str(part) if rendered is None else rendered
+            if is_gap and (not text or text.endswith(" ")):
+                words = words.lstrip(" ")
+            if is_gap and words[:1] in tuple(".,;:)"):
+                text = text.rstrip(" ")
+            text += words
+            is_gap = False
+        return text.rstrip(" ") if is_gap else text
 
 
 def _flatten(parts: Iterable[Part]) -> Iterator[Part]:

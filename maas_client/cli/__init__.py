@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from maas_client._version import __version__
 from maas_client.cli._parser import CommandTable, Parser, PrintCompletion, UsageError, add_commands
 from maas_client.errors import (
+    ConfigError,
     DatasetError,
     JobFailedError,
     MaasError,
@@ -82,7 +83,7 @@ def _main(argv: Sequence[str] | None) -> int:
         return ERROR
     try:
         return _run(_parse(argv))
-    except (UsageError, MissingExtraError) as error:
+    except (ConfigError, MissingExtraError) as error:
         _print_error(error, as_json="--json" in (sys.argv[1:] if argv is None else argv))
         return USAGE if isinstance(error, UsageError) else ERROR
     except SystemExit as exit_:  # argparse: help and version

@@ -132,6 +132,17 @@ def print_confirmation(args: argparse.Namespace, action: str, name: str) -> None
         print_note(f"{action} {name}")
 
 
+def print_simulated_note(items: Iterable[Any], text: str) -> None:
+    """Print on stderr which of these resources the instant engine simulated, after ``text``."""
+    names = [item.name for item in items if item.simulated]
+    if names:
+        others = f" and {len(names) - _NAMES_IN_NOTE} more" if names[_NAMES_IN_NOTE:] else ""
+        print_note(f"{text} {', '.join(names[:_NAMES_IN_NOTE])}{others}")
+
+
+_NAMES_IN_NOTE = 3
+
+
 def align_columns(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as text in columns, two spaces apart and as wide as their widest cell."""
     widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []

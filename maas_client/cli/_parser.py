@@ -64,6 +64,20 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return namespace, unknown
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Convert a value. An empty one of an option is refused: it would count as left out."""
+        if not arg_string and action.option_strings:
+            option = action.option_strings[-1]
+            hint = (
+                "Name a file."
+                if action.metavar in ("FILE", "OUT")
+                else "Pass a value, or leave out {}."
+            )
+            if action.dest == "name":
+                hint = "Choose a name, or leave out {}."
+            raise ConfigError(f"{option} is empty", hint=hint.format(option))
+        return super()._get_value(action, arg_string)
+
     def format_help(self) -> str:
         """Return the help. Its usage line has what must be given; the other options are listed below it."""
         words = [self.prog, "[options]"]
@@ -249,6 +263,24 @@ def positive_int(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def whole_number(text: str) -> int:
+    """Parse a whole number of at least 0, for argparse."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Parse a time of at least 0 seconds, for argparse; ``inf`` is no limit."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds of at least 0")
+    return value
 
 
 def _sentence(text: str) -> str:

@@ -16,6 +16,8 @@ from maas_client.errors import ConfigError
 
 Price = float | int | str | Decimal
 _MILLION = 1_000_000
+_LARGEST = 10**12
+"""The largest price and the largest use: sums stay exact."""
 HOURS_PER_MONTH = 730
 """Hours in a month, as Azure's price lists count them."""
 
@@ -89,6 +91,10 @@ def _decimal(name: str, value: Price) -> Decimal:
     if not price.is_finite() or price < 0:
         raise ConfigError(
             Text.format("{} must be a number from 0 up, not {}", Argument(name), repr(value))
+        )
+    if price > _LARGEST:
+        raise ConfigError(
+            Text.format("{} must be at most {:,}, not {}", Argument(name), _LARGEST, repr(value))
         )
     return price
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, TypedDict, Unpack
 
@@ -155,7 +155,12 @@ def _to_request(
     deployment: Deployment | str, messages: Messages, options: ChatOptions
 ) -> ChatRequest:
     """Return the request: the options that are set, sequences as lists, and ``extra`` unchanged."""
-    if isinstance(messages, str | Mapping) or not messages:
+    if (
+        isinstance(messages, str | Mapping)
+        or not isinstance(messages, Collection)
+        or not messages
+        or not all(isinstance(message, Message | Mapping) for message in messages)
+    ):
         raise ConfigError(
             "messages must be a list of messages",
             hint='For example [{"role": "user", "content": "Hello"}].',

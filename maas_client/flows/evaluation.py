@@ -84,6 +84,7 @@ async def evaluate(
         >>> result.scores.token_f1, result.baseline_scores.token_f1
         (0.81, 0.42)
     """
+    identifiers.deployment_id(deployment)  # raises for a value that is not a deployment
     if limit is not None:
         check_number("limit", limit, at_least=1, is_whole=True)
     check_number("max_tokens", max_tokens, at_least=1, is_whole=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from os import PathLike
@@ -57,14 +58,22 @@ def check_number(
     raise ConfigError(Text.format("{} must be {} {}, not {}", Argument(name), kind, bound, actual))
 
 
-def check_new_name(name: str | None) -> None:
-    """Raise ``ConfigError`` if a name is given for what will be stored, and it is empty."""
-    if name is not None and not name.strip():
+def check_new_name(name: str | None, kind: str = "name") -> None:
+    """Raise ``ConfigError`` if what will be created is given an empty or invalid name."""
+    if name is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", name):
+        return
+    if not name.strip():
         option = Argument("name")
         raise ConfigError(
             Text.format("{} is empty", option),
             hint=Text.format("Choose a name, or leave out {}.", option),
         )
+    raise ConfigError(
+        f"{name!r} is not a valid {kind}"
+        if len(name) < 256
+        else f"the {kind} is too long: {len(name)}",
+        hint="Use up to 255 letters, digits, '-', '_' and '.'; the first must be a letter or a digit.",
+    )
 
 
 async def resolve_base_model(

@@ -415,6 +415,7 @@ async def prepare_request(io: IO, model: str | Model, job_options: JobOptions) -
     backend = job_backend(io)
     check_hyperparameters(request.hyperparameters, method)
     backend.check_request(io, request)
+    identifiers.check_new_name(request.name, "job name")
     if machines and io.scope.local:
         # Not refused, so that a program for one's own GPUs can be tried here unchanged.
         _log.warning(

@@ -75,6 +75,25 @@ class ApiModel(FrozenModel):
     raw: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
+class SimulatableModel(ApiModel):
+    """A resource that the instant engine of a local server may have simulated; its ``repr`` says so."""
+
+    @property
+    def simulated(self) -> bool:
+        """True if the local server's instant engine simulated it: nothing was trained, and no model answers."""
+        properties: dict[str, Any] = getattr(self, "properties", {})
+        tags = properties.get("tags")
+        return "true" in (
+            properties.get("simulated"),
+            tags.get("simulated") if isinstance(tags, dict) else None,
+        )
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        yield from super().__repr_args__()
+        if self.simulated:
+            yield "simulated", True
+
+
 def html_table(rows: Iterable[tuple[str, object]], caption: str = "") -> str:
     """Return an HTML table of names and values for notebooks.
 

@@ -11,12 +11,12 @@ from pydantic import Field, PrivateAttr, SecretStr
 
 from maas_client._messages import PythonOnly, Text
 from maas_client.errors import ConfigError, NotFoundError
-from maas_client.types._api_model import ApiModel, FrozenModel
+from maas_client.types._api_model import FrozenModel, SimulatableModel
 
 __all__ = ["Deployment", "Keys", "Model"]
 
 
-class Model(ApiModel):
+class Model(SimulatableModel):
     """A model that the backend can deploy: fine-tuned by a job, imported, or a base model.
 
     Attributes:
@@ -56,7 +56,7 @@ class Keys(FrozenModel):
     secondary: SecretStr
 
 
-class Deployment(ApiModel):
+class Deployment(SimulatableModel):
     """A model that answers chat requests under a name.
 
     As a context manager (``with``, or ``async with`` for one of an ``AsyncClient``) it is deleted on exit.

@@ -10,7 +10,7 @@ from pydantic import (
     Field,
 )
 
-from maas_client.types._api_model import ApiModel, FrozenModel, html_table
+from maas_client.types._api_model import ApiModel, FrozenModel, SimulatableModel, html_table
 from maas_client.types.datasets import Dataset
 from maas_client.types.deployments import Deployment
 from maas_client.types.report import ValidationReport
@@ -38,7 +38,7 @@ class JobError(FrozenModel):
     param: str | None = None
 
 
-class Job(ApiModel):
+class Job(SimulatableModel):
     """A fine-tuning job.
 
     Attributes:
@@ -94,7 +94,7 @@ class Job(ApiModel):
             ("trained tokens", self.trained_tokens and f"{self.trained_tokens:,}"),
             (
                 "training",
-                "simulated by the instant engine" if self.properties.get("simulated") else None,
+                "simulated by the instant engine" if self.simulated else None,
             ),
             *(
                 (name, None if value == -1 else value)  # the service chooses

@@ -99,6 +99,8 @@ class Model(SnakeCaseModel):
     model: str | None = None
     """The base model of a fine-tuned model; null for a base model."""
     fine_tune: str | None = None
+    metadata: dict[str, Any] | None = None
+    """From the local server only: the base, and whether the model is simulated."""
 
 
 class DeployedModel(WireModel):

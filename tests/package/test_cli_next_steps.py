@@ -75,6 +75,18 @@ def test_from_the_job_to_the_answer(run: Run, options: list[str]) -> None:
     assert code == 0, err
     assert "simulated answers" in err
     assert json.loads(run("evaluate", deployment, *held_out, "--json")[1])["simulated"] is True
+    [job] = [row for row in json.loads(run("jobs", "list", "--json", *options)[1]) if row["done"]][
+        :1
+    ]
+    for words, text in {
+        ("jobs", "list"): "the instant engine trained nothing in ",
+        ("jobs", "list", "--json"): "the instant engine trained nothing in ",
+        ("jobs", "show", job["name"]): f"the instant engine trained nothing in {job['name']}\n",
+        ("jobs", "watch", job["name"]): f"the instant engine trained nothing in {job['name']}\n",
+        ("models", "list", "--mine"): "the instant engine trained no weights for ",
+        ("models", "show", job["fine_tuned_model"]): "the instant engine trained no weights for ",
+    }.items():
+        assert f"simulated: {text}" in run(*words, *options)[2], words
     code, _, err = run("fine-tune", str(TRAIN), "--model", "Phi-3-mini", "--name", name, *options)
     code, out, err = paste(run, err, "deployments create")
     assert code == 0, err

@@ -265,6 +265,22 @@ def test_validate_html_and_show_mask_together(
         ("validate FILE --hours -3 --price-hosting 3", "--hours must be a number from 0 up, not -3.0"),
         ("validate FILE --price-hosting nan", "--price-hosting must be a number from 0 up, not 'nan'"),
         ("validate FILE --fix=", "--fix is empty. Name a file."),
+        ("validate FILE --model=", "--model is empty. Pass a value, or leave out --model."),
+        ("validate --explain=", "--explain is empty."),
+        ("validate FILE --price-training 1e400", "--price-training must be at most 1,000,000,000,000"),
+        ("validate FILE --price-hosting 1 --hours 1e300", "--hours must be at most 1,000,000,000,000"),
+        ("plan --model Phi-4 --machine=", "--machine is empty."),
+        ("jobs list --url=", "--url is empty."),
+        ("--profile= jobs list", "--profile is empty."),
+        ("jobs create FILE --model Phi-4 --report-to=", "--report-to is empty."),
+        ("export x --to onnx --out=", "--out is empty."),
+        ("deployments create x --job=", "--job is empty."),
+        ("datasets upload FILE --name a:b", "'a:b' is not a valid name. Use up to 255 letters"),
+        ("datasets upload FILE --name é", "'é' is not a valid name."),
+        ("jobs create FILE --model Phi-4 --name a/b", "'a/b' is not a valid job name."),
+        ("jobs create FILE --model gpt-4.1 --dialect foundry --name é", "'é' is not a valid job name."),
+        ("jobs show ", "an empty text is not a job. Pass its name or its id."),
+        ("chat d hi --temperature nan", "--temperature must be a number, not nan"),
         ("datasets upload FILE --name=", "--name is empty. Choose a name, or leave out --name."),
         ("validate FILE --currency EUR", "--currency has no effect without a price"),
         ("validate FILE --explain JSON_SYNTAX", "--explain reads no file"),
@@ -305,7 +321,24 @@ def test_option_without_effect_is_refused(
     command: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAAS_URL", NOBODY)
-    assert cli.main([TRAIN if word == "FILE" else word for word in command.split()]) == 1
+    assert cli.main([TRAIN if word == "FILE" else word for word in command.split(" ")]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("evaluate d FILE --answers -1", "'-1' is not a whole number of at least 0"),
+        ("jobs watch x --timeout -1", "'-1' is not a number of seconds of at least 0"),
+        ("jobs watch x --timeout nan", "'nan' is not a number of seconds"),
+        ("fine-tune FILE --model Phi-4 --timeout soon", "'soon' is not a number of seconds"),
+    ],
+)
+def test_number_out_of_range_is_wrong_usage(
+    command: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAAS_URL", NOBODY)
+    assert cli.main([TRAIN if word == "FILE" else word for word in command.split()]) == 2
     assert message in capsys.readouterr().err
 
 

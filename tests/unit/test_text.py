@@ -73,6 +73,21 @@ def test_render_leaves_out_what_only_python_has() -> None:
     assert render(text) == "Try again."
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (Text("Pass ", PythonOnly("the job itself, or "), "its name."), "Pass its name."),
+        (Text("Pass it ", PythonOnly("as ", Argument("x")), ", or a file."), "Pass it, or a file."),
+        (Text(PythonOnly("In Python: "), "do it."), "do it."),
+        (Text("Do it.", PythonOnly(" Or not."), " Then wait."), "Do it. Then wait."),
+        (Text("Do it. ", PythonOnly("Or not."), " Then wait."), "Do it. Then wait."),
+        (Text(PythonOnly("In Python only.")), ""),
+    ],
+)
+def test_words_around_what_is_left_out_stay_apart(text: Text, words: str) -> None:
+    assert render(text) == words
+
+
 def test_a_part_without_other_words_stays() -> None:
     assert Text("a ", Argument("x")).render(argument=lambda _: None) == "a x="
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection
 from maas_client.cli._job_options import add_deployment_options, note_resolved_model
@@ -15,14 +13,13 @@ from maas_client.cli._output import (
     print_fields,
     print_json,
     print_note,
+    print_simulated_note,
     print_table,
 )
 from maas_client.cli._parser import add_subcommand, add_subcommands
 
-if TYPE_CHECKING:
-    from maas_client.types import Deployment
-
 _COLUMNS = ("name", "status", "model", "url", "delete_at")
+_SIMULATED = "simulated answers: the instant engine runs no model for"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +73,7 @@ def _create(args: argparse.Namespace) -> int:
         print_note("Azure deletes a deployment of SKU DeveloperTier after 24 hours")
     print_note(f"chat with it: {command('chat', deployment.name, 'Hello')}")
     print_fields(args, _fields(deployment), deployment)
-    _note_simulated([deployment])
+    print_simulated_note([deployment], _SIMULATED)
     return 0
 
 
@@ -84,7 +81,7 @@ def _list(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
         deployments = list(client.deployments.list())
     print_table(args, _COLUMNS, deployments, empty_message="there are no deployments")
-    _note_simulated(deployments)
+    print_simulated_note(deployments, _SIMULATED)
     now = datetime.now(UTC)
     if overdue := [d.name for d in deployments if d.delete_at and d.delete_at <= now]:
         names = ", ".join(overdue)
@@ -96,7 +93,7 @@ def _show(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
         deployment = client.deployments.get(args.name)
     print_fields(args, _fields(deployment), deployment)
-    _note_simulated([deployment])
+    print_simulated_note([deployment], _SIMULATED)
     return 0
 
 
@@ -127,12 +124,6 @@ def _keys(args: argparse.Namespace) -> int:
     if not args.show:
         print_note("use --show to print the complete keys")
     return 0
-
-
-def _note_simulated(deployments: Sequence[Deployment]) -> None:
-    names = ", ".join(d.name for d in deployments if (d.raw.get("tags") or {}).get("simulated"))
-    if names:
-        print_note(f"simulated answers: the instant engine runs no model for {names}")
 
 
 def _fields(deployment: object) -> dict[str, object]:

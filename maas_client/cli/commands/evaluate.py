@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection
 from maas_client.cli._output import align_columns, print_json, print_note
-from maas_client.cli._parser import positive_int
+from maas_client.cli._parser import positive_int, whole_number
 
 if TYPE_CHECKING:
     from maas_client.types.evaluation import Evaluation, LabelScores, Scores
@@ -35,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--answers",
-        type=int,
+        type=whole_number,
         default=5,
         metavar="N",
         help="print N answers next to the expected ones (default 5)",

@@ -10,6 +10,7 @@ from maas_client.cli import _connection, _job_options
 from maas_client.cli._follow import follow_job
 from maas_client.cli._messages import command, deploy_command
 from maas_client.cli._output import print_fields, print_note, print_on_interrupt
+from maas_client.cli._parser import seconds
 from maas_client.wire.statuses import BASE_PROPERTY
 
 
@@ -19,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     _job_options.add_options(parser)
     parser.add_argument("--deploy", metavar="NAME", help="deploy the tuned model under this name")
     _job_options.add_deployment_options(parser)
-    parser.add_argument("--timeout", type=float, metavar="SECONDS",
+    parser.add_argument("--timeout", type=seconds, metavar="SECONDS",
                         help="stop waiting after this time; the job continues")  # fmt: skip
     _connection.add_options(parser)
 

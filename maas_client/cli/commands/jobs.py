@@ -24,11 +24,12 @@ from maas_client.cli._output import (
     print_json,
     print_note,
     print_on_interrupt,
+    print_simulated_note,
     print_table,
     shorten,
     strip_control_chars,
 )
-from maas_client.cli._parser import add_subcommand, add_subcommands, positive_int
+from maas_client.cli._parser import add_subcommand, add_subcommands, positive_int, seconds
 from maas_client.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _WIDE_COLUMNS = (
     "fine_tuned_model",
 )
 _COLUMNS = ("name", "status", "model", "data", "method", "epochs", "age")
+_SIMULATED = "simulated: the instant engine trained nothing in"
 _MIN_WIDTHS = {"name": 14, "model": 10, "data": 8}
 """What the columns that can be shortened keep at least."""
 
@@ -64,7 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     show = add_subcommand(group, "show", "show one job", _show)
     text = "follow a job until it ends (--json: one event per line); exit code 4 if it fails"
     watch = add_subcommand(group, "watch", text, _watch)
-    watch.add_argument("--timeout", type=float, metavar="SECONDS",
+    watch.add_argument("--timeout", type=seconds, metavar="SECONDS",
                        help="stop watching after this time; the job continues")  # fmt: skip
     logs = add_subcommand(group, "logs", "print a job's log", _logs)
     text = "cancel a job; Azure bills for what was trained"
@@ -96,6 +98,7 @@ def _create(args: argparse.Namespace) -> int:
         print_note(f"the same job exists ({job.status}); use --force-new to start another")
     print_note(f"watch it: {command('jobs', 'watch', job.name)}")
     print_fields(args, _fields(job), job)
+    print_simulated_note([job], _SIMULATED)
     return 0
 
 
@@ -104,6 +107,7 @@ def _list(args: argparse.Namespace) -> int:
         jobs = list(islice(client.jobs.list(), args.limit))
         if args.json or not jobs:
             print_table(args, _COLUMNS, jobs, empty_message="there are no jobs")
+            print_simulated_note(jobs, _SIMULATED)
             return 0
         data_names = _data_names(client, jobs)
     # The service's own recipe, and the local server's default; foundry does not say what it runs.
@@ -119,6 +123,7 @@ def _list(args: argparse.Namespace) -> int:
         print(_fit_jobs(rows, shutil.get_terminal_size((80, 24)).columns))
     else:
         print(_format_jobs(rows))
+    print_simulated_note(jobs, _SIMULATED)
     return 0
 
 
@@ -241,6 +246,7 @@ def _show(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
         job = client.jobs.get(_full_name(client, args.job))
     print_fields(args, _fields(job), job)
+    print_simulated_note([job], _SIMULATED)
     return 0
 
 
@@ -256,6 +262,7 @@ def _watch(args: argparse.Namespace) -> int:
         job = client.jobs.wait(job, timeout=args.timeout, on_event=observer.on_event)
     if not args.json:
         print_note(f"deploy it: {deploy_command(job)}")
+    print_simulated_note([job], _SIMULATED)
     return 0
 
 

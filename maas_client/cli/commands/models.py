@@ -18,6 +18,7 @@ from maas_client.cli._output import (
     print_fields,
     print_json,
     print_note,
+    print_simulated_note,
     print_table,
 )
 from maas_client.cli._parser import add_subcommand, add_subcommands, closest_match, refuse_unused
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _OWN_COLUMNS = ("name", "version", "base_model", "job", "created_at")
 _CATALOG_COLUMNS = ("name", "retired_on", "replacement", "tuned_on", "local_base")
 _SOURCE_COLUMNS = ("source", "as_of", "age_days", "facts")
+_SIMULATED = "simulated: the instant engine trained no weights for"
 _BACKENDS = ("azureml", "foundry", "local")
 
 
@@ -66,8 +68,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _list(args: argparse.Namespace) -> int:
     if args.mine:
         with _connection.connect(args) as client:
-            models = client.models.list()
-            print_table(args, _OWN_COLUMNS, models, empty_message="the backend has no models")
+            models = list(client.models.list())
+        print_table(args, _OWN_COLUMNS, models, empty_message="the backend has no models")
+        print_simulated_note(models, _SIMULATED)
         return 0
     rows = [_row(model) for model in _load_catalog().values()]
     print_table(args, _CATALOG_COLUMNS, rows, empty_message="the catalog is empty")
@@ -195,6 +198,7 @@ def _show_registered(args: argparse.Namespace) -> int:
             raise
     fields = {name: getattr(model, name) for name in (*_OWN_COLUMNS, "id", "properties")}
     print_fields(args, fields, model)
+    print_simulated_note([model], _SIMULATED)
     return 0
 
 

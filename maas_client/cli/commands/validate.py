@@ -121,9 +121,6 @@ def _refuse_unused_options(args: argparse.Namespace) -> None:
     if not any(getattr(args, name) for name in _PRICES):
         hint = add_or_leave.format(needed="--price-training or --price-hosting")
         refuse_unused(args, "without a price", ["currency"], hint)
-    for name in ("validation", "fix", "html"):
-        if getattr(args, name) == "":
-            raise ConfigError(f"--{name} is empty", hint="Name a file.")
     if args.explain and args.files:
         raise ConfigError("--explain reads no file", hint="Leave out --explain or the files.")
     others = {option.dest for option in args.parser._actions} - {"files", "json", "backend", "url"}

@@ -16,7 +16,6 @@ from typing import Any
 from maas_client._hyperparameter_table import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
 from maas_client._messages import Argument, Call, Constructor, Text
 from maas_client.errors import (
-    ConfigError,
     ConflictError,
     NotFoundError,
     StatusError,
@@ -116,13 +115,6 @@ def check_request(io: IO, request: JobRequest) -> None:
         )
     to_wire_hyperparameters(io, request)
     _compute_properties(io, request.compute)
-    if request.name is not None and not re.fullmatch(
-        r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", request.name
-    ):
-        raise ConfigError(
-            f"{request.name!r} is not a valid job name",
-            hint="Use letters, digits, '-', '_' and '.'; the first must be a letter or a digit.",
-        )
 
 
 def fingerprint(request: JobRequest) -> str:

@@ -47,9 +47,16 @@ async def upload(io: IO, request: UploadRequest) -> Dataset:
     timeout_s = multipart_upload.upload_timeout_s(size)
     async with machine_lock(io, f"file {request.sha256}", timeout_s=timeout_s):
         file, already_there = await _store(io, request, size, is_multipart=is_multipart)
-    return to_dataset(file).model_copy(
+    dataset = to_dataset(file)
+    if not request.has_default_name and dataset.name != request.name:
+        _log.warning(
+            "%s is stored under the name %s, not %s: foundry cannot rename files",
+            request.path.name,
+            dataset.name,
+            request.name,
+        )
+    return dataset.model_copy(
         update={
-            "name": request.name,
             "sha256": request.sha256,
             "bytes": size,
             "already_there": already_there,

@@ -26,7 +26,7 @@ _SUFFIX_FINGERPRINT = re.compile(r"(?:^|-)([0-9a-f]{8})$")
 
 def fingerprinted_filename(request: UploadRequest) -> str:
     """Return the name under which the file is stored: it ends with the start of its hash."""
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", request.name)[:80].strip("-") or "data"
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", request.name)[:80].strip("-") or "data"
     return f"{stem}-{request.sha256[:8]}.jsonl"
 
 

@@ -64,5 +64,6 @@ def _to_model(value: m.Model) -> Model:
         name=value.id,
         base_model=base if base != value.id else None,
         created_at=to_datetime(value.created_at or value.created),
+        properties=value.metadata or {},
         raw=value.dump(),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -148,17 +150,121 @@ def test_wrong_numbers_of_calls_are_clear_errors_before_anything_is_sent(value: 
                 call()
 
 
+NESTED: list[Any] = []
+NESTED.append(NESTED)
+
+
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        ({"temperature": float("nan")}, "Out of range"),
-        ({"x": object()}, "not JSON serializable"),
-        ({"x": "\ud800"}, "no valid Unicode"),
+        ({"temperature": float("nan")}, r"JSON at temperature: nan is not a number"),
+        ({"stop": ["a", {"b": float("inf")}]}, r"JSON at stop\[1\]\.b: inf is not a number"),
+        ({"x": object()}, "JSON at x: object is not a type"),
+        ({"x": "\ud800"}, "JSON at x: it has text that is no valid Unicode"),
+        ({"x": NESTED}, "JSON at x.*: it is nested too deeply"),
     ],
 )
 def test_body_that_is_no_json_is_a_clear_error(extra: dict[str, Any], reason: str) -> None:
     with (
         maas.Client.local(url="http://127.0.0.1:9", dialect="foundry") as client,
-        pytest.raises(maas.ConfigError, match=f"cannot be written as JSON: .*{reason}"),
+        pytest.raises(maas.ConfigError, match=f"cannot be written as {reason}"),
     ):
         client.chat.complete("d", [{"role": "user", "content": "x"}], extra=extra)
+
+
+WRONG_TYPES: dict[str, list[Any]] = {
+    "str": [0, 1.5, True, b"x", [], {}, ["x"], object()],
+    "bool": [0, 1, "no", "", [], object()],
+    "int": ["3", 1.5, True, b"1", [], {}, float("nan"), 10**30],
+    "float": ["3", True, b"1", [], {}, float("nan")],
+    "Sequence[str]": [0, False, "PII_EMAIL", b"x", [1], {"a": 1}, object()],
+    "Mapping[str, str]": [0, False, "a=b", [], [1], {1: "a"}, {"a": 1}, object()],
+    "Mapping[str, Any]": [0, False, "a=b", [], [1], {1: "a"}, object()],
+    "Callable": [0, 1.5, "print", [], {}],
+}
+"""Values that are not of a type, by the part of an annotation that names it."""
+ARGUMENTS: dict[str, Any] = {
+    "data": "x.jsonl",
+    "path": "x.jsonl",
+    "training_data": "x.jsonl",
+    "folder": ".",
+    "messages": MESSAGES,
+    "examples": [],
+    "prompt": [1],
+}
+"""Valid values of the arguments that must be given; all others take a name."""
+LEFT_TO_METHODS = (
+    "DataSource", "Messages", "Lifetime", "Sequence[TrainingExample]", "graders.Grader", "Hyperparameters",
+    "Job | str", "Dataset | str", "Model | str", "Deployment | str", "Session | str", "SessionCheckpoint | str",
+)  # fmt: skip
+
+
+def methods(client: maas.Client | maas.AsyncClient) -> Iterator[tuple[str, Any]]:
+    for owner in (client, *(v for k, v in vars(client).items() if not k.startswith("_"))):
+        for name, function in vars(type(owner)).items():
+            if hasattr(function, "__wrapped__"):
+                label = name if owner is client else f"{type(owner).__name__}.{name}"
+                yield label, getattr(owner, name)
+
+
+def wrong_calls(method: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Yield calls of a method in which one argument has a wrong type, with its name."""
+    parameters = inspect.signature(method).parameters.values()
+    required = {
+        p.name: 1 if p.annotation in ("int", "float") else ARGUMENTS.get(p.name, "x")
+        for p in parameters
+        if p.default is inspect.Parameter.empty
+    }
+    for parameter in parameters:
+        parts = [part.strip() for part in re.split(r"\|(?![^\[]*\])", parameter.annotation)]
+        if any(left in parameter.annotation for left in LEFT_TO_METHODS):
+            continue
+        matching = [
+            values
+            for kind, values in WRONG_TYPES.items()
+            if any(part.startswith(kind) for part in parts)
+        ]
+        for value in matching[0] if len(matching) == 1 and len(parts) < 3 else ():
+            yield parameter.name, value, {**required, parameter.name: value}
+
+
+def test_arguments_of_wrong_types_are_refused_before_anything_is_sent() -> None:
+    calls = 0
+    with maas.Client.local(url="http://127.0.0.1:9") as client:
+        for label, method in methods(client):
+            for name, value, arguments in wrong_calls(method):
+                calls += 1
+                message = refusal(method, arguments)
+                assert message.startswith(f"{name}= must be "), (label, name, value, message)
+    assert calls > 400
+
+
+def refusal(method: Callable[..., Any], arguments: dict[str, Any]) -> str:
+    """Return the message of the ``ConfigError`` in which a call ends."""
+    with pytest.raises(maas.ConfigError) as error:
+        list(method(**arguments))
+    return str(error.value)
+
+
+async def test_arguments_of_wrong_types_are_refused_by_the_async_client() -> None:
+    async def run(method: Any, arguments: dict[str, Any]) -> None:
+        result = method(**arguments)
+        await (anext(result) if isinstance(result, AsyncIterator) else result)
+
+    async with maas.AsyncClient.local(url="http://127.0.0.1:9") as client:
+        for _label, method in methods(client):
+            for name, _value, arguments in list(wrong_calls(method))[::7]:
+                with pytest.raises(maas.ConfigError, match=rf"^{name}= must be "):
+                    await run(method, arguments)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [5, True, b"x", [1], [None], ["hi"], {}, {"role": "user"}, "hi", None, []],
+    ids=repr,
+)
+def test_messages_of_wrong_types_are_refused(messages: Any) -> None:
+    with maas.Client.local(url="http://127.0.0.1:9") as client:
+        for call in (client.chat.complete, lambda *args: list(client.chat.stream(*args))):
+            with pytest.raises(maas.ConfigError, match=r"^messages must be a list of messages"):
+                call("d", messages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,46 @@ async def test_fine_tune_deploy_and_chat(client: Any, train: Path) -> None:
     assert again.dataset.already_there
     assert again.deployment.id == result.deployment.id
     await client.deployments.delete("road")
+
+
+async def test_what_the_instant_engine_simulated_says_so(client: Any, train: Path) -> None:
+    result = await client.fine_tune(train, model="Phi-3-mini", deploy="marked")
+    for text in (repr(result), repr(result.job), repr(result.deployment), repr(client.jobs)):
+        assert ("simulated=True" in text) == (text != repr(client.jobs))
+    found = [
+        *[job async for job in client.jobs.list()],
+        *[model async for model in client.models.list()],
+        *[deployment async for deployment in client.deployments.list()],
+        await client.models.get(result.job.fine_tuned_model),
+    ]
+    assert {type(each).__name__ for each in found} == {"Job", "Model", "Deployment"}
+    assert all(each.simulated and "simulated=True" in repr(each) for each in found)
+
+
+async def test_foundry_says_under_which_name_a_file_is_stored(
+    server: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x.jsonl"
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"q{i}"},
+                {"role": "assistant", "content": f"a{i}"},
+            ]
+        }
+        for i in range(12)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with maas.Client.local(url=server.url, dialect="foundry") as client:
+        first = client.datasets.upload(path, name="v1.0", ignore=("SERVICE_*", "QUALITY_*"))
+        assert (first.name, client.datasets.get("v1.0").id, caplog.messages) == (
+            "v1.0",
+            first.id,
+            [],
+        )
+        again = client.datasets.upload(path, name="other", ignore=("SERVICE_*", "QUALITY_*"))
+    assert (again.id, again.name) == (first.id, "v1.0")
+    assert "x.jsonl is stored under the name v1.0, not other" in caplog.text
 
 
 async def test_datasets(client: Any, train: Path) -> None:

@@ -84,7 +84,13 @@ def get_model(context: RequestContext) -> dict[str, Any]:
 def _tuned_model_to_json(record: Record) -> dict[str, Any]:
     body = record.body
     created = to_unix_seconds(body["created"])
-    return _model_to_json(body["name"], created, model=body["base_model"], fine_tune=body["job"])
+    return _model_to_json(
+        body["name"],
+        created,
+        model=body["base_model"],
+        fine_tune=body["job"],
+        metadata=body["properties"],
+    )
 
 
 def _base_model_to_json(name: str) -> dict[str, Any]:
