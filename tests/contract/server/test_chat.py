@@ -205,6 +205,8 @@ BAD = [
     ({"metadata": {"a": "x" * 513}}, "metadata"),
     ({"metadata": {"a" * 65: "x"}}, "metadata"),
     ({"metadata": {str(n): "x" for n in range(17)}}, "metadata"),
+    ({"max_completion_tokens": 0}, "max_completion_tokens"),
+    ({"tools": [{"type": "function", "function": {"name": f"f{n}"}} for n in range(129)]}, "tools"),
     ({"stream": "yes"}, "stream"),
     ({"brand_new": 1}, "brand_new"),
 ]
@@ -621,9 +623,44 @@ def test_refused_response_format_has_the_documented_body(azure: Azure, uri):
     assert answer["detail"] == {"loc": ["body", "response_format"], "input": "json_object"}
 
 
-def test_strict_schemas_of_openai_models_have_fewer_keywords(azure: Azure):
-    uri = azure.deploy("gpt", "gpt-4.1-mini")
-    response = azure.chat(uri, "x", response_format=json_schema(SCHEMA))
+@pytest.fixture(scope="module")
+def gpt(azure: Azure) -> str:
+    """An endpoint of a model of OpenAI."""
+    return azure.deploy("gpt", "gpt-4.1-mini")
+
+
+def test_strict_schemas_of_openai_models_have_fewer_keywords(azure: Azure, gpt):
+    response = azure.chat(gpt, "x", response_format=json_schema(SCHEMA))
     assert response.status_code == 400
     assert "must not use" in response.json()["error"]["message"]
-    assert azure.chat(uri, "x", response_format=json_schema(SCHEMA, False)).status_code == 200
+    assert azure.chat(gpt, "x", response_format=json_schema(SCHEMA, False)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metadata": {"a": "b"}}, "metadata is only allowed when store is true."),
+        ({"metadata": {"a": 1}}, "metadata.a must be a string."),
+        (
+            {"parallel_tool_calls": False},
+            "parallel_tool_calls is only allowed when tools are specified.",
+        ),
+        (
+            {"parallel_tool_calls": True, "tools": []},
+            "parallel_tool_calls is only allowed when tools are",
+        ),
+        ({"store": True}, "does not implement the parameter store true."),
+        ({"min_p": 0.5}, "does not implement the parameter min_p 0.5."),
+    ],
+)
+def test_what_openai_models_refuse(azure: Azure, gpt, change, message):
+    response = azure.chat(gpt, "x", **change)
+    assert response.status_code in (400, 501)
+    assert message in response.json()["error"]["message"]
+    assert response.json()["error"]["param"] == next(iter(change))
+    for accepted in (
+        {"metadata": {}},
+        {"parallel_tool_calls": False, "tools": TOOLS},
+        {"store": False},
+    ):
+        assert azure.chat(gpt, "x", **accepted).status_code == 200

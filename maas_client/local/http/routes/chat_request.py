@@ -58,6 +58,7 @@ _SAMPLES = frozenset({"n", "logprobs", "top_logprobs", "logit_bias"})
 """Parameters of OpenAI's API that Model Inference does not have, unless extra ones are passed through."""
 _MAX_CHOICES = 16
 """The answers that the answering process decodes at once."""
+_MAX_FUNCTIONS = 128
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
 _SCHEMA_MEMBERS = ("name", "description", "schema", "strict")
@@ -103,6 +104,7 @@ class _Reader:
         self._is_simulated = context.services.simulated
         self._model = str(served.base.get("model") or served.model)
         self._facts: ModelInfo | None = find_model_facts(self._model)
+        self._is_openai = self._facts is not None and self._facts.publisher == "OpenAI"
         self._is_inference = context.op in (CHAT_INFERENCE, INFERENCE_CHAT)
         self._extra = context.request.headers.get("extra-parameters", "error").lower()
 
@@ -110,10 +112,11 @@ class _Reader:
 
     def error(self, name: str, why: str, value: str | None = None) -> ApiError:
         """Return the error for a parameter with an invalid value."""
+        sentence = f"{name}{'' if why.startswith(('.', ' ')) else ' '}{why}."
         if self._is_inference:
-            text = f"One of the parameters contain invalid values: {name} {why}."
+            text = f"One of the parameters contain invalid values: {sentence}"
             return ApiError(422, "parameter_not_supported", text, target=name, value=value)
-        return ApiError(400, "invalid_value", f"{name} {why}.", target=name)
+        return ApiError(400, "invalid_value", sentence, target=name)
 
     def not_implemented(self, name: str, what: str) -> ApiError:
         """Return the error for a parameter that this server does not implement."""
@@ -144,8 +147,10 @@ class _Reader:
                     value == accepted and _same_kind(value, accepted)
                     for accepted in _ONLY_VALUES[name]
                 ):
-                    value_text = f" {value}" if isinstance(value, bool | int | str) else ""
-                    raise self.not_implemented(name, f"the parameter {name}{value_text[:40]}")
+                    is_scalar = isinstance(value, bool | int | float | str)
+                    text = value if isinstance(value, str) else json.dumps(value)
+                    value_text = f" {text[:40]}" if is_scalar else ""
+                    raise self.not_implemented(name, f"the parameter {name}{value_text}")
             elif not self._is_inference or self._extra != "pass-through":
                 raise self.error(name[:60], "is not a parameter of this model")
         self._check_labels()
@@ -208,7 +213,9 @@ class _Reader:
             if not isinstance(self.body.get(name, ""), str):
                 raise self.error(name, "must be a string")
         if problem := find_metadata_problem(self.body.get("metadata", {})):
-            raise self.error("metadata", problem.removeprefix("metadata ").removesuffix("."))
+            raise self.error("metadata", problem.removeprefix("metadata").removesuffix("."))
+        if self._is_openai and self.body.get("metadata"):
+            raise self.error("metadata", "is only allowed when store is true")
 
     def check_stream(self) -> None:
         """Check ``stream`` and ``stream_options``."""
@@ -242,7 +249,8 @@ class _Reader:
             if name in params and not _is_number_between(params[name], low, high):
                 raise self.error(name, f"must be a number from {low} to {high}")
         if "max_tokens" in params and not _is_int_at_least(params["max_tokens"], 1):
-            raise self.error("max_tokens", "must be a whole number of at least 1")
+            name = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
+            raise self.error(name, "must be a whole number of at least 1")
         if "seed" in params and not _is_int_at_least(params["seed"], -(2**63)):
             raise self.error("seed", "must be a whole number")
         stop = params.get("stop", [])
@@ -328,8 +336,7 @@ class _Reader:
         strict = definition.get("strict", False)
         if not isinstance(strict, bool | None):
             raise self.error(name, "must have strict true or false")
-        is_openai = self._facts is not None and self._facts.publisher == "OpenAI"
-        excluded = STRICT_EXCLUDED_KEYWORDS if strict and is_openai else frozenset[str]()
+        excluded = STRICT_EXCLUDED_KEYWORDS if strict and self._is_openai else frozenset[str]()
         try:
             check_schema(schema, strict=bool(strict), excluded_keywords=excluded)
         except OutputSchemaError as error:
@@ -338,8 +345,8 @@ class _Reader:
     def functions(self) -> list[dict[str, Any]]:
         """Return the functions of ``tools``: ``name`` and ``parameters``."""
         tools = self.body.get("tools", [])
-        if not _is_list_of_objects(tools):
-            raise self.error("tools", "must be a list of functions")
+        if not _is_list_of_objects(tools) or len(tools) > _MAX_FUNCTIONS:
+            raise self.error("tools", f"must be a list of at most {_MAX_FUNCTIONS} functions")
         if tools and self._facts and TEMPLATES[self._facts.template].tools is None:
             raise self.error(
                 "tools", f"is not supported by {self._model}: its chat template has no tools"
@@ -372,6 +379,8 @@ class _Reader:
         """Return ``auto``, ``none`` or ``required``, and the function that must be called, if one is named."""
         if not isinstance(self.body.get("parallel_tool_calls", True), bool):
             raise self.error("parallel_tool_calls", "must be true or false")
+        if self._is_openai and "parallel_tool_calls" in self.body and not functions:
+            raise self.error("parallel_tool_calls", "is only allowed when tools are specified")
         choice = self.body.get("tool_choice", "auto")
         if choice in ("auto", "none"):
             return (str(choice) if functions else "none"), None
