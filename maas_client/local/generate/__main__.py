@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         for message in _messages(inbox, wait=not engine.busy):
             _write(output, engine.handle(message))
         if engine.busy:
-            _write(output, list(engine.step()))
+            _write(output, engine.step())
         else:
             engine.unload_idle()
 
@@ -70,9 +70,9 @@ def _messages(inbox: Inbox, *, wait: bool) -> Iterable[dict[str, Any]]:
 
 
 def _write(output: TextIO, lines: Iterable[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    if text:
-        output.write(text)
+    """Write each line when it comes, as the next may take long to compute."""
+    for line in lines:
+        output.write(json.dumps(line) + "\n")
         output.flush()
 
 

@@ -158,8 +158,8 @@ class BatchScheduler:
         self._long.remove_rows(rows)
 
     def step(self) -> Iterator[Reply]:
-        """Do one step of work and yield its replies. An exception ends all active rows, each with an error;
-        waiting rows stay queued."""
+        """Do one step of work and yield its replies when they are known: a prompt's first token comes before
+        the other rows' next. An exception ends all active rows, each with an error; waiting rows stay queued."""
         try:
             yield from self._run_prefill()
             for batch in (self._short, self._long):
@@ -188,14 +188,14 @@ class BatchScheduler:
         logits = prefill.step(self.model)
         if logits is None:
             return
-        for index, row in enumerate(prefill.rows):
-            self._remember(row, row.tokens, partial(prefill.cache.copy_tokens, index))
         active = []
         for index, token in enumerate(next_tokens(prefill.rows, logits)):
             is_finished, replies = self._append_token(prefill.rows[index], token)
             yield from replies
             if not is_finished:
                 active.append(index)
+        for index, row in enumerate(prefill.rows):  # the first tokens do not wait for this
+            self._remember(row, row.tokens[:-1], partial(prefill.cache.copy_tokens, index))
         self._start_decoding(prefill, active)
         self._prefill = None
 
@@ -269,18 +269,20 @@ class BatchScheduler:
         self._waiting.extendleft(reversed(outgrown))
 
     def _decode(self, batch: DecodeBatch) -> Iterator[Reply]:
-        finished = []
+        finished: list[Row] = []
+        outgrown: list[Row] = []
         for row, token in batch.step(self.model):
             is_finished, replies = self._append_token(row, token)
             yield from replies
             if is_finished:
                 finished.append(row)
-                if self.model.keeps_answers:
-                    self._remember(row, row.tokens[:-1], partial(batch.copy_tokens, row))
             elif batch is self._short and self._is_long(row):
-                finished.append(row)
-                self._waiting.appendleft(row)
-        batch.remove_rows(finished)
+                outgrown.append(row)
+        if self.model.keeps_answers:
+            for row in finished:
+                self._remember(row, row.tokens[:-1], partial(batch.copy_tokens, row))
+        self._waiting.extendleft(outgrown)
+        batch.remove_rows([*finished, *outgrown])
 
     def _is_long(self, row: Row, length: int | None = None) -> bool:
         threshold = self.model.architecture.longrope_threshold

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.local.generate.conftest import BaseUnderTest, run_until_done  # noqa: E402 - after the skip
+from maas_client.local.generate.__main__ import _write  # noqa: E402 - after the skip
+from tests.local.generate.conftest import BaseUnderTest, run_until_done  # noqa: E402
 
 LIMIT_S = 600
 
@@ -162,3 +164,17 @@ def test_process_exits_when_stdin_closes(endless: BaseUnderTest) -> None:
         process.timer.cancel()
         process.child.kill()
         process.child.stdout.close() if process.child.stdout else None
+
+
+def test_reply_is_written_before_the_next_is_computed() -> None:
+    output = io.StringIO()
+    written: list[str] = []
+
+    def replies() -> Iterator[dict[str, Any]]:
+        yield {"id": "first"}
+        written.append(output.getvalue())
+        yield {"id": "second"}
+
+    _write(output, replies())
+    assert written == ['{"id": "first"}\n']
+    assert output.getvalue() == '{"id": "first"}\n{"id": "second"}\n'

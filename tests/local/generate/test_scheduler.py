@@ -208,3 +208,13 @@ def test_folder_with_a_whole_model_is_used_as_base(
     chat = window.chat("which one are you?", max_tokens=20)
     scheduler.submit(chat)
     assert text == run_until_done(scheduler)[chat.id]["text"]
+
+
+def test_first_token_is_sent_before_the_prompt_is_remembered(phi: BaseUnderTest) -> None:
+    scheduler = phi.scheduler()
+    scheduler.submit(phi.chat("hello", max_tokens=1))
+    replies = scheduler.step()
+    next(replies)
+    assert scheduler._prefixes.size_bytes == 0
+    list(replies)
+    assert scheduler._prefixes.size_bytes > 0
