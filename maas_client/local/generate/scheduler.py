@@ -159,7 +159,8 @@ class BatchScheduler:
 
     def step(self) -> Iterator[Reply]:
         """Do one step of work and yield its replies when they are known: a prompt's first token comes before
-        the other rows' next. An exception ends all active rows, each with an error; waiting rows stay queued."""
+        the next of other rows. An exception ends all active rows, each with an error; waiting rows stay
+        queued."""
         try:
             yield from self._run_prefill()
             for batch in (self._short, self._long):

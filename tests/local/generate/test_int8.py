@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,52 @@ def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
     x = torch.randn(8, 1, 64)
     x[1:] *= 100
     torch.testing.assert_close(product(x[:1], None), product(x, None)[:1])
+
+
+@pytest.fixture
+def clear_checks() -> Iterator[None]:
+    """Let the test and those after it check the products of this processor again."""
+    int8._has_integer_product.cache_clear()
+    yield
+    int8._has_integer_product.cache_clear()
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+@pytest.mark.usefixtures("clear_checks")
+def test_prompt_multiplies_integers_where_their_sums_are_exact(
+    saturates: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row_counts = []
+
+    def multiply(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        row_counts.append(len(x))
+        product = (x.double() @ weight.double()).int()
+        return product.clamp(-(2**15), 2**15 - 1) if saturates else product
+
+    monkeypatch.setattr(torch, "_int_mm", multiply)
+    torch.manual_seed(0)
+    weight, x = torch.randn(96, 64), torch.randn(2, 7, 64)
+    x[0, 3] *= 1000
+    x[1, 2] = 0
+    expected = torch.nn.functional.linear(x, weight)
+    product = int8_linear(weight)
+    row_counts.clear()
+    assert (product(x, None) - expected).norm() < 0.01 * expected.norm()
+    assert product(x, None)[1, 2].count_nonzero() == 0
+    assert row_counts == ([] if saturates else [28, 28]), "two rows of bytes for each token"
+    product(x[:, :1], None)
+    assert len(row_counts) == (0 if saturates else 2), "a token that is decoded"
+
+
+def test_prompt_does_not_depend_on_how_it_is_divided() -> None:
+    torch.manual_seed(0)
+    product = int8_linear(torch.randn(96, 64))
+    x = torch.randn(1, 40, 64) * torch.logspace(-3, 3, 40)[:, None]
+    parts = [product(part, None) for part in (x[:, :2], x[:, 2:7], x[:, 7:])]
+    tolerance = 1e-6 * x.norm(dim=-1, keepdim=True) * 64
+    assert ((torch.cat(parts, 1) - product(x, None)).abs() <= tolerance).all()
+    if int8._has_integer_product():
+        assert torch.equal(torch.cat(parts, 1), product(x, None))
 
 
 def test_divergence_is_zero_for_equal_logits_only() -> None:
