@@ -8,7 +8,7 @@ those of unquantised weights is measured when a base is loaded.
 A prompt multiplies integers: its inputs are rounded to 16 bits, with a scale for each row, and their two bytes
 are two rows of one product, whose sums are exact. Where the processor's sums of bytes saturate (x86 without
 VNNI), float32 inputs are multiplied with the weights converted back. Either holds for prompts of any length, so
-that an answer does not depend on how much of its prompt was known. A single adapter is merged before the weights
+that an answer does not depend on how much of its prompt was known. A single adapter is merged before weights
 are rounded, which costs no exactness: a weight is rounded as much with the adapter as without.
 """
 
