@@ -73,8 +73,9 @@ def _integer_product(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     shifted = (x / scale).add_(_SHIFT).view(torch.int32)
     shifted.bitwise_xor_(128)  # the low byte: from 0 to 255 with a zero point of 128, to signed
     parts = shifted.view(torch.int8).view(*x.shape, 4)[..., :2].permute(2, 0, 1)
-    low, high = torch._int_mm(parts.reshape(-1, x.shape[1]), values.T).float().view(2, len(x), -1)
-    return low.add_(high, alpha=256).mul_(scale)
+    sums: torch.Tensor = torch._int_mm(parts.reshape(-1, x.shape[1]), values.T)
+    halves = sums.float().view(2, len(x), -1)
+    return halves[0].add_(halves[1], alpha=256).mul_(scale)
 
 
 @lru_cache
