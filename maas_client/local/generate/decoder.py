@@ -84,7 +84,7 @@ class Decoder:
     ) -> torch.Tensor:
         """Process ``tokens`` (rows, columns) at ``positions`` and return the logits (rows, vocabulary) after
         the last column."""
-        return self._head(self._norm(self._hidden(tokens, positions, cache)[:, -1:]))[:, 0]
+        return self._head(self._norm(self._hidden(tokens, positions, cache, last_only=True)))[:, 0]
 
     def logits(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the logits (tokens, vocabulary) after each of the ``tokens`` of a text."""
@@ -93,14 +93,22 @@ class Decoder:
         return self._head(self._norm(hidden))[0]
 
     def _hidden(
-        self, tokens: torch.Tensor, positions: torch.Tensor, cache: KeyValueCache
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        cache: KeyValueCache,
+        *,
+        last_only: bool = False,
     ) -> torch.Tensor:
+        """Return the output of the last block (rows, columns, hidden), of the last column only if that is
+        enough: of the others, that block computes just keys and values."""
         columns = tokens.shape[1]
         mask = cache.attention_mask(columns, self._architecture.window, self._embedding)
         cos, sin = self._rotary(positions)
         hidden = f.embedding(tokens, self._embedding)
-        for block in self._blocks:
+        for block in self._blocks[:-1]:
             hidden = block.forward(hidden, cos, sin, mask, cache)
+        hidden = self._blocks[-1].forward(hidden, cos, sin, mask, cache, last_only=last_only)
         cache.advance(columns)
         return hidden
 
@@ -149,8 +157,11 @@ class _Block:
         sin: torch.Tensor,
         mask: torch.Tensor | None,
         cache: KeyValueCache,
+        *,
+        last_only: bool = False,
     ) -> torch.Tensor:
-        """Return the layer's output (rows, columns, hidden) in the memory of its input."""
+        """Return the layer's output (rows, columns, hidden), of the last column only if asked, in the memory of
+        its input."""
         rows, columns, _ = hidden.shape
         heads = self._heads + self._kv_heads
         qkv = self._qkv(self._input_norm(hidden)).view(
@@ -165,7 +176,11 @@ class _Block:
             qkv[:, :, heads:].transpose(1, 2),
             self._number,
         )
-        attended = attention(rotated[:, :, : self._heads], keys, values, mask)
+        query = rotated[:, :, : self._heads]
+        if last_only and columns > 1:
+            hidden, query = hidden[:, -1:], query[:, -1:]
+            mask = None if mask is None else mask[:, :, -1:]
+        attended = attention(query, keys, values, mask)
         hidden.add_(self._output(attended))
         gate, up = self._gate_up(self._post_norm(hidden)).chunk(2, -1)
         return hidden.add_(self._down(self._activation(gate).mul_(up)))

@@ -91,6 +91,27 @@ def test_logits_of_each_architecture_match_transformers(name: str, tmp_path: Pat
     torch.testing.assert_close(torch.stack(actual), expected, rtol=1e-3, atol=2e-4)
 
 
+def test_last_block_computes_the_last_token_of_a_prompt_only(
+    phi: BaseUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = InferenceModel(phi.base)
+    model.set_merged_adapter(None)
+    *_, last_down, _ = model._network.products
+    multiply, widths = last_down._matmul, []
+    assert multiply is not None
+
+    def count(x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        widths.append(x.shape[1])
+        return multiply(x, bias)
+
+    monkeypatch.setattr(last_down, "_matmul", count)
+    tokens = [5, 17, 42, 5, 99]
+    logits = model.forward([tokens], [list(range(5))], KeyValueCache(), [None])
+    expected = model._network.logits(torch.tensor(tokens))
+    torch.testing.assert_close(logits[0], expected[-1], rtol=1e-4, atol=1e-5)
+    assert widths == [1, 5]
+
+
 def test_sizes_are_those_that_transformers_reads(llama: BaseUnderTest) -> None:
     """A complete configuration is read without transformers, with the same result."""
     from transformers import AutoConfig
