@@ -18,7 +18,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 from maas_client import _connect
 from maas_client._argument_types import check_arguments
 from maas_client._keep_alive import AsyncKeepAlive, KeepAlive
+from maas_client._messages import Constructor, Text
 from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport, run_sync
+from maas_client.errors import ConfigError
 from maas_client.flows import (
     chat,
     datasets,
@@ -348,6 +350,19 @@ class AsyncSessions(Resource):
     get_checkpoint = async_method(sessions.get_checkpoint)
 
 
+def _require_options(options: object) -> _connect.ConnectionOptions:
+    """Return the options. Raises ``ConfigError`` for anything else: a client was created by its class."""
+    if isinstance(options, _connect.ConnectionOptions):
+        return options
+    raise ConfigError(
+        "a client is created by a constructor that names its backend",
+        hint=Text.format(
+            "Use {}, {}, {} or {}.",
+            *map(Constructor, ("local", "azureml", "foundry", "from_env")),
+        ),
+    )
+
+
 class Client(_Methods, _connect.Constructors):
     """A blocking client for one backend.
 
@@ -374,7 +389,7 @@ class Client(_Methods, _connect.Constructors):
         Args:
             options: What a constructor has collected; default: an error that names the constructors.
         """
-        options = _connect.require_options(options)
+        options = _require_options(options)
         self._http = SyncHttpClient(
             options.http, options.ca_file, loopback_only=options.local_origin is not None
         )
@@ -432,7 +447,7 @@ class AsyncClient(_Methods, _connect.Constructors):
         Args:
             options: What a constructor has collected; default: an error that names the constructors.
         """
-        options = _connect.require_options(options)
+        options = _require_options(options)
         self._http = AsyncHttpClient(
             options.http, options.ca_file, loopback_only=options.local_origin is not None
         )

@@ -12,7 +12,7 @@ from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from maas_client._local_server import LocalServer, ServerRecord, find_key
-from maas_client._messages import AnyOf, Argument, Constructor, Text
+from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import find_invalid_character, hide
 from maas_client._settings import Settings
 from maas_client._transport import Connection
@@ -144,19 +144,6 @@ def _resolve_cloud(options: ConnectionOptions) -> Cloud:
     from maas_client._transport.clouds import fetch_cloud
 
     return fetch_cloud(url, options.ca_file)
-
-
-def require_options(options: object) -> ConnectionOptions:
-    """Return the options. Raises ``ConfigError`` for anything else: a client was created by its class."""
-    if isinstance(options, ConnectionOptions):
-        return options
-    raise ConfigError(
-        "a client is created by a constructor that names its backend",
-        hint=Text.format(
-            "Use {}, {}, {} or {}.",
-            *map(Constructor, ("local", "azureml", "foundry", "from_env")),
-        ),
-    )
 
 
 def describe(client: object) -> str:

@@ -482,8 +482,9 @@ class Transport(Generic[W]):
         if op.plane is Plane.BLOB:
             all_headers |= {"x-ms-version": BLOB_API_VERSION, "x-ms-date": formatdate(usegmt=True)}
         return HttpRequest(
-            op.method, target, all_headers, content, files, deadline, MAX_RESPONSE_BYTES
-        )
+            op.method, target, all_headers, content, files, deadline, MAX_RESPONSE_BYTES,
+            ends_silent=op.body != "json",
+        )  # fmt: skip
 
     def _token_scope(self, op: Operation[Any]) -> str:
         if op.plane is Plane.FOUNDRY and op.query.get("api-version", "v1") != "v1":

@@ -46,7 +46,8 @@ _log = logging.getLogger("maas_client")
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
-"""A request ends after this long without a byte, whatever its deadline."""
+"""A request ends after this long without a byte, even before its deadline: its connection may be lost. Not one
+with a JSON body: a chat is answered by a single response, whose first byte may take minutes on a CPU."""
 
 
 MAX_COMPRESSED_RESPONSE_BYTES = 16 * 2**20
@@ -76,6 +77,7 @@ class HttpRequest:
         files: The parts of a multipart body, as httpx takes them; None if there are none.
         deadline: When the request must have ended, on the clock of ``time.monotonic()``.
         max_bytes: The largest response body to accept; None for a stream, which is not kept.
+        ends_silent: Whether the request ends after ``READ_TIMEOUT_S`` without a byte.
     """
 
     method: str
@@ -85,6 +87,7 @@ class HttpRequest:
     files: Sequence[tuple[str, Any]] | None = field(repr=False)
     deadline: float
     max_bytes: int | None
+    ends_silent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +344,12 @@ def _connect_hint(request: HttpRequest, error: Exception) -> str:
 
 def _timeout(request: HttpRequest) -> httpx.Timeout:
     time_left = max(request.deadline - time.monotonic(), 0.01)
-    return httpx.Timeout(min(READ_TIMEOUT_S, time_left), connect=min(CONNECT_TIMEOUT_S, time_left))
+    silence_s = min(READ_TIMEOUT_S, time_left)
+    return httpx.Timeout(
+        silence_s,
+        read=silence_s if request.ends_silent else time_left,
+        connect=min(CONNECT_TIMEOUT_S, time_left),
+    )
 
 
 def deadline_error(request: HttpRequest) -> TransportError:

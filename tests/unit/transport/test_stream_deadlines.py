@@ -12,6 +12,7 @@ import pytest
 
 from maas_client import _transport, errors
 from maas_client._transport import AsyncHttpClient, SyncHttpClient, run_sync
+from maas_client.wire.operation import Operation, Plane
 from tests.unit.transport.conftest import (
     GET,
     ScriptedServer,
@@ -66,6 +67,35 @@ async def test_stream_ends_at_its_deadline_async(server: ScriptedServer, fault: 
         async for _ in make_transport(server.url, http, timeout_s=0.5).lines(GET, thing="x"):
             pass
     assert time.monotonic() - start < 3
+    await http.aclose()
+
+
+def answer_late(connection: socket.socket) -> None:
+    time.sleep(
+        0.4
+    )  # this is the fault itself: a chat whose answer takes longer than a lost connection
+    connection.sendall(http_response(200, b'{"a": 1}'))
+
+
+CHAT = Operation("chat", "POST", Plane.ARM, "/chat", dict[str, Any], resend="refused", body="json")
+
+
+async def test_only_requests_with_a_json_body_may_be_silent_until_their_deadline(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_transport.http, "READ_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(_transport, "_STREAM_TIMEOUT_S", 5.0)
+    server.script = [answer_late]
+    blocking = make_transport(server.url, SyncHttpClient(), max_retries=0)
+    assert run_sync(blocking.send(CHAT, {}, deadline_s=5)).value == {"a": 1}
+    assert run_sync(collect(blocking.lines(CHAT, {}))) == ['{"a": 1}']
+    with pytest.raises(errors.TransportError, match="in time"):
+        run_sync(blocking.send(GET, thing="x"))
+    http = AsyncHttpClient()
+    waiting = make_transport(server.url, http, max_retries=0)
+    assert (await waiting.send(CHAT, {}, deadline_s=5)).value == {"a": 1}
+    with pytest.raises(errors.TransportError, match="in time"):
+        await waiting.send(GET, thing="x")
     await http.aclose()
 
 
