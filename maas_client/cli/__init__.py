@@ -116,7 +116,8 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="maas-client",
         description="Fine-tune small language models on Azure, or offline on this machine.",
-        epilog="Help for a command: maas-client COMMAND --help. Settings: maas-client config.",
+        epilog="First steps: maas-client demo --base tiny. Help for a command: maas-client COMMAND --help. "
+        "Settings: maas-client config.",
     )
     parser.add_argument("--version", action="version", version=f"maas-client {__version__}")
     parser.add_argument(

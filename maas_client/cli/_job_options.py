@@ -39,7 +39,8 @@ def add_options(parser: argparse.ArgumentParser, *, model_required: bool = True)
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE",
                         help="skip checks with this code (repeatable)")  # fmt: skip
     parser.add_argument("--max-billed-tokens", type=int, metavar="N",
-                        help="fail before the upload if the job would be billed for more tokens")  # fmt: skip
+                        help="fail before the upload if the job would be billed for more tokens "
+                        "(default: no limit)")  # fmt: skip
     parser.add_argument(
         "--force-new", action="store_true", help="start another job even if the same job exists"
     )
@@ -51,18 +52,23 @@ def add_options(parser: argparse.ArgumentParser, *, model_required: bool = True)
     add_hyperparameters(parser)
 
 
+_METAVARS = {int: "N", float: "X", str: "NAME", tuple: "A,B"}
+
+
 def add_hyperparameters(parser: argparse.ArgumentParser) -> None:
     """Add the hyperparameters."""
     group = parser.add_argument_group(
-        "training", "defaults are the service's; an option that it does not support is an error"
+        "training",
+        "the defaults are the local server's; Azure has its own, and an option that the service does not "
+        "support is an error",
     )
     for spec in HYPERPARAMETERS.values():
-        is_list = spec.type is tuple
+        default = f" (default: {spec.default.replace('``', '')})"
         group.add_argument(
             spec.flag,
-            type=_names if is_list else spec.type,
-            metavar="A,B" if is_list else "X",
-            help=spec.help,
+            type=_names if spec.type is tuple else spec.type,
+            metavar=_METAVARS[spec.type],
+            help=spec.help + ("" if "(default" in spec.help else default),
         )
     group.add_argument(
         "--report-to",

@@ -98,6 +98,18 @@ def test_every_option_has_help(root_parser: Parser) -> None:
     assert missing == []
 
 
+def test_every_number_and_choice_states_its_default(root_parser: Parser) -> None:
+    missing = [
+        (parser_.prog, action.option_strings)
+        for parser_ in walk_parsers(root_parser)
+        for action in parser_._actions
+        if action.option_strings and action.nargs != 0 and (action.type or action.choices)
+        if not action.required and not isinstance(action, argparse._AppendAction)
+        if "default" not in str(action.help) and action.type is not Path
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize(
     ("port", "expected"),
     [(8765, "). Stop with Ctrl-C."), (8899, "export MAAS_URL=http://127.0.0.1:8899.")],

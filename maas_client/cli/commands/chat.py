@@ -30,13 +30,21 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="message to send; without it, an interactive chat on a terminal, else standard input",
     )
     parser.add_argument("--system", metavar="TEXT", help="system message")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="longest answer, in tokens")
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        help="longest answer, in tokens (default: the service's)",
+    )
     parser.add_argument("--temperature", type=float, metavar="X",
-                        help="sampling temperature; 0 always takes the likeliest token")  # fmt: skip
+                        help="sampling temperature; 0 always takes the likeliest token (default: the "
+                        "service's, usually 1)")  # fmt: skip
     parser.add_argument("--top-p", type=float, metavar="X",
-                        help="sample from the likeliest tokens with this total probability")  # fmt: skip
+                        help="sample from the likeliest tokens with this total probability (default: the "
+                        "service's, usually 1)")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N",
-                        help="sampling seed; the same seed gives the same answer")  # fmt: skip
+                        help="sampling seed; the same seed gives the same answer (default: a new "
+                        "one)")  # fmt: skip
     parser.add_argument("--stop", action="append", metavar="TEXT",
                         help="end the answer at this text (repeatable)")  # fmt: skip
     parser.add_argument("--no-stream", action="store_true",

@@ -104,7 +104,7 @@ def _add_convert(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("file", metavar="FILE", help="JSON Lines, a JSON array or CSV")
     parser.add_argument("out", metavar="OUT", help="the chat file to write (.jsonl, .jsonl.gz)")
     parser.add_argument("--to", choices=("chat", "preference"), default="chat",
-                        help="preference: keep both answers of preferences, for --method DPO")  # fmt: skip
+                        help="chat (default), or preference: both answers, for --method DPO")  # fmt: skip
     parser.add_argument("--form", choices=tuple(FORMAT_BY_NAME),
                         help="format of the rows (default: detected from their keys)")  # fmt: skip
     parser.add_argument("--column", action="append", default=[], metavar="KEY=NAME",

@@ -85,8 +85,10 @@ class _Comparison:
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--base", choices=tuple(_HYPERPARAMETERS), default="smollm2-135m",
-                        help="base model; tiny takes seconds but answers with random text")  # fmt: skip
-    parser.add_argument("--epochs", type=positive_int, metavar="N", help="passes over the data")
+                        help="base model (default: smollm2-135m); tiny takes seconds but answers with "
+                        "random text")  # fmt: skip
+    parser.add_argument("--epochs", type=positive_int, metavar="N",
+                        help="passes over the data (default: 2; with tiny: 1)")  # fmt: skip
     parser.add_argument("--state-dir", metavar="DIR",
                         help="the server's state directory (default: a new one)")  # fmt: skip
     parser.add_argument("--keep", action="store_true",

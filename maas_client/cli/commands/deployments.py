@@ -48,7 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
                         "deployment then; on Azure, run: deployments delete --overdue")  # fmt: skip
     keys.add_argument("--show", action="store_true", help="print the complete keys")
     keys.add_argument("--regenerate", choices=("primary", "secondary"),
-                      help="regenerate this key first")  # fmt: skip
+                      help="regenerate this key first (default: neither)")  # fmt: skip
     for parser_ in (create, listing, show, delete, keys):
         _connection.add_options(parser_)
 

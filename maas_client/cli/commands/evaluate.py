@@ -20,7 +20,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("deployment", metavar="DEPLOYMENT", help="name of the deployment")
     parser.add_argument("data", metavar="FILE", help="held-out chats with answers, JSON Lines")
     parser.add_argument("--baseline", metavar="DEPLOYMENT", help="deployment to compare with")
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="use only the first N rows")
+    parser.add_argument("--limit", type=positive_int, metavar="N",
+                        help="use only the first N rows (default: all)")  # fmt: skip
     parser.add_argument(
         "--max-tokens",
         type=positive_int,

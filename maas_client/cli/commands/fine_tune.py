@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deploy", metavar="NAME", help="deploy the tuned model under this name")
     _job_options.add_deployment_options(parser)
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS",
-                        help="stop waiting after this time; the job continues")  # fmt: skip
+                        help="stop waiting after this time; the job continues (default: no limit)")  # fmt: skip
     _connection.add_options(parser)
 
 

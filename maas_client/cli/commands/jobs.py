@@ -60,14 +60,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     create.add_argument("data", metavar="DATA", help="a file, or the name or id of a data set")
     _job_options.add_options(create)
     listing = add_subcommand(group, "list", "list jobs", _list)
-    listing.add_argument("--limit", type=positive_int, metavar="N", help="list at most N jobs")
+    listing.add_argument("--limit", type=positive_int, metavar="N",
+                         help="list at most N jobs (default: all)")  # fmt: skip
     listing.add_argument("--wide", action="store_true",
                          help="complete names, times and models, whatever the terminal's width")  # fmt: skip
     show = add_subcommand(group, "show", "show one job", _show)
     text = "follow a job until it ends (--json: one event per line); exit code 4 if it fails"
     watch = add_subcommand(group, "watch", text, _watch)
     watch.add_argument("--timeout", type=seconds, metavar="SECONDS",
-                       help="stop watching after this time; the job continues")  # fmt: skip
+                       help="stop watching after this time; the job continues (default: no limit)")  # fmt: skip
     logs = add_subcommand(group, "logs", "print a job's log", _logs)
     text = "cancel a job; Azure bills for what was trained"
     cancel = add_subcommand(group, "cancel", text, _cancel)

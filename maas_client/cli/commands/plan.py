@@ -40,13 +40,25 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="plan for this Azure GPU size, not for this machine (repeatable; all: every size)",
     )
     parser.add_argument(
-        "--batch-size", type=positive_int, default=1, help="examples per step (default 1)"
+        "--batch-size",
+        type=positive_int,
+        metavar="N",
+        default=1,
+        help="examples per step (default 1)",
     )
     parser.add_argument(
-        "--epochs", type=positive_int, default=1, help="passes over the data (default 1)"
+        "--epochs",
+        type=positive_int,
+        metavar="N",
+        default=1,
+        help="passes over the data (default 1)",
     )
     parser.add_argument(
-        "--lora-r", type=positive_int, default=8, help="rank of the LoRA matrices (default 8)"
+        "--lora-r",
+        type=positive_int,
+        metavar="N",
+        default=8,
+        help="rank of the LoRA matrices (default 8)",
     )
     parser.add_argument(
         "--no-measure",

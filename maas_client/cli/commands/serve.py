@@ -48,11 +48,16 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=8765,
         help="port to listen on; 0 chooses a free one (default 8765)",
     )
-    parser.add_argument("--state-dir", metavar="DIR", help="folder for jobs, files and models")
+    parser.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        help="folder for jobs, files and models (default: MAAS_STATE_DIR, else the usual one)",
+    )
     parser.add_argument(
         "--base",
         default="auto",
-        help="base weights for all models: auto, tiny, smollm2-135m, a folder or a hub id",
+        help="base weights for all models: auto (default: the model's own if they are here, else a stand-in), "
+        "tiny, smollm2-135m, a folder or a hub id",
     )
     parser.add_argument(
         "--engine",
@@ -99,16 +104,23 @@ def add(parser: argparse.ArgumentParser) -> None:
         "server, for sh (default), fish, powershell or a dotenv file",
     )
     parser.add_argument(
-        "--threads", type=_positive, help="threads per training process (default: one per core)"
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads per training process (default: one per core)",
     )
     parser.add_argument(
         "--max-jobs",
         type=_positive,
+        metavar="N",
         default=1,
         help="number of jobs that train at the same time (default 1)",
     )
     parser.add_argument(
-        "--retention", type=_days, metavar="DAYS", help="delete jobs that ended more than DAYS ago"
+        "--retention",
+        type=_days,
+        metavar="DAYS",
+        help="delete jobs that ended more than DAYS ago (default: never)",
     )
     parser.add_argument(
         "--min-examples",

@@ -41,7 +41,11 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="chat files: JSON Lines (also .gz) or Parquet; - is standard input")  # fmt: skip
     parser.add_argument("--explain", metavar="CODE",
                         help="explain a problem code and exit; all or JSON_* lists codes")  # fmt: skip
-    parser.add_argument("--model", help="validate for this model: its template and its limits")
+    parser.add_argument(
+        "--model",
+        help="validate for this model, with its template and its limits (default: no "
+        "rules of a model)",
+    )
     parser.add_argument(
         "--target",
         choices=("azureml", "foundry", "local"),
@@ -49,8 +53,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--method", metavar="METHOD", help="DPO: the rows are preferences")
     parser.add_argument("--validation", metavar="FILE", help="validation file to check as well")
-    parser.add_argument("--epochs", type=float,
-                        help="epochs for the limit on billed tokens and for the cost")  # fmt: skip
+    parser.add_argument("--epochs", type=float, metavar="X",
+                        help="epochs for the limit on billed tokens and for the cost (default: 1)")  # fmt: skip
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE",
                         help="skip checks with this code or group, such as QUALITY_* (repeatable)")  # fmt: skip
     parser.add_argument("--warn", action="append", default=[], metavar="CODE",
@@ -68,8 +72,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="P",
                             help=f"price of {unit}, for a cost forecast")  # fmt: skip
     parser.add_argument("--hours", type=float, default=0, metavar="H",
-                        help="hours of hosting in the forecast (a month has 730)")  # fmt: skip
-    parser.add_argument("--currency", default="USD", help="currency of the prices (default USD)")
+                        help="hours of hosting in the forecast (default: 0; a month has 730)")  # fmt: skip
+    parser.add_argument(
+        "--currency", metavar="NAME", default="USD", help="currency of the prices (default USD)"
+    )
     parser.add_argument("--html", metavar="FILE", help="also write the report as an HTML page")
     parser.add_argument("--all", action="store_true",
                         help="print every problem; default: a summary by code")  # fmt: skip
