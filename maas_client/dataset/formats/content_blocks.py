@@ -157,6 +157,19 @@ _BLOCK_KEYS = {
 }
 
 
+CONVERTED_PARTS = {
+    "text",
+    "toolUse",
+    "toolResult",
+    "tool_use",
+    "tool_result",
+    "tool_call",
+    "input_text",
+    "output_text",
+}
+"""Types, or the only keys, of content parts of other tools that ``build_chat_messages`` converts."""
+
+
 def _read_block(block: Any) -> Any:
     """Return a content part of Bedrock, Azure's evaluation or LLaMA-Factory in Anthropic's notation."""
     if not isinstance(block, dict):

@@ -288,7 +288,7 @@ HIDDEN_KEY = "(not shown)"
 
 def describe_key(key: str) -> str:
     """Return a key in a form that can be shown, or a description if it may be text of the row."""
-    is_known = has_meaning(normalize_key(key)) or is_format_word(key) or bool(_text_kind(key))
+    is_known = has_meaning(normalize_key(key)) or is_format_word(key)
     return key.strip() if is_known else HIDDEN_KEY
 
 

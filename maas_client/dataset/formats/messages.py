@@ -432,8 +432,7 @@ def tools_of(fields: Fields) -> Row:
     tools = parse_json_text(value, name)
     if isinstance(tools, dict) and isinstance(tools.get("tools"), list):  # Bedrock
         tools = tools["tools"]
-    if isinstance(tools, dict) and "function" not in tools and "name" not in tools:
-        tools = _tools_by_name(tools)
+    tools = tools_by_name(tools) if isinstance(tools, dict) else tools
     tools = [tools] if isinstance(tools, dict) else tools
     if not isinstance(tools, list):
         raise ConversionError(f"{name} is not a list of tools")
@@ -442,10 +441,14 @@ def tools_of(fields: Fields) -> Row:
     return {"tools": converted} if converted else {}
 
 
-def _tools_by_name(tools: Row) -> Any:
+def tools_by_name(tools: Row) -> Any:
     """Return the tools of ``{"get_weather": {"description": ...}}``, or the value itself."""
     known = {"description", "parameters", "input_schema"}
-    if tools and all(isinstance(tool, dict) and tool.keys() & known for tool in tools.values()):
+    if (
+        tools
+        and not tools.keys() & {"function", "name"}
+        and all(isinstance(tool, dict) and tool.keys() & known for tool in tools.values())
+    ):
         return [{"name": name, **tool} for name, tool in tools.items()]
     return tools
 

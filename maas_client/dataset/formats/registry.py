@@ -395,14 +395,10 @@ def _check_unread(fields: Fields, chat: Row) -> Iterator[Note]:
     read = fields.read_texts()
     for name, key in fields.unread():
         value = fields.row[key]
-        matters = (
-            has_meaning(name)
-            or is_mask_key(key)
-            or OPTION_NAME.fullmatch(name) is not None
-            or is_text_key(key.strip(), value)
-        )
+        is_column = is_mask_key(key) or is_text_key(key.strip(), value)
+        matters = is_column or has_meaning(name) or OPTION_NAME.fullmatch(name) is not None
         if matters and not fields.is_ignored(name) and not _is_repeated(value, contents, read):
-            shown = key.strip() if is_mask_key(key) else describe_key(key)
+            shown = key.strip() if is_column else describe_key(key)
             raise ConversionError(f"the key {shown} cannot be converted")
         yield KeyNote(key)
 

@@ -32,6 +32,7 @@ _WIDE_BOMS = (
     (b"\xff\xfe", "UTF-16, little-endian"),
     (b"\xfe\xff", "UTF-16, big-endian"),
 )
+_CONVERT = "Save it as UTF-8, or convert it: maas-client datasets convert FILE OUT.jsonl"
 _HEADER = re.compile(r'"?[^\W\d][\w .-]*"?([,;\t|]"?[^\W\d][\w .-]*"?)+')
 
 
@@ -41,7 +42,8 @@ def detect_wrong_format(head: bytes, *, is_complete: bool) -> Issue | None:
     ``head`` is the beginning of the file; all of it if ``is_complete``.
     """
     if encoding := _wide_encoding(head):
-        return Issue("FILE_UTF16", detail=encoding)
+        is_chat = b"m\0e\0s\0s\0a\0g\0e\0s" in head.replace(b"\0\0\0", b"\0")
+        return Issue("FILE_UTF16", detail=encoding, hint="" if is_chat else _CONVERT)
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return Issue("FILE_BINARY", detail=f"it is {name}")

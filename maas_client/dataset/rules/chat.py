@@ -17,6 +17,7 @@ from typing import Any
 
 from maas_client.chat import find_mismatches
 from maas_client.dataset.formats import detect_any_format, is_preference_row
+from maas_client.dataset.formats.content_blocks import CONVERTED_PARTS
 from maas_client.dataset.formats.labels import is_mask_key
 from maas_client.dataset.formats.messages import ROLE_BY_SPEAKER
 from maas_client.dataset.issues import Issue, KeyPath, json_type, quote_if_safe
@@ -159,7 +160,10 @@ def _role_issues(message: dict[str, Any], path: KeyPath) -> Iterator[Issue]:
     elif role == "function":
         yield Issue("TOOL_FUNCTIONS_DEPRECATED", (*path, "role"))
     elif role not in ROLES:
-        yield Issue("CHAT_ROLE_UNKNOWN", (*path, "role"), _suggest_role(role[:_MAX_WORD_CHARS]))
+        standard_role = ROLE_BY_SPEAKER.get(role.strip().casefold())
+        hint = _CONVERT if standard_role in ("call", "tool") else ""
+        detail = _suggest_role(role[:_MAX_WORD_CHARS])
+        yield Issue("CHAT_ROLE_UNKNOWN", (*path, "role"), detail, hint=hint)
 
 
 @lru_cache(maxsize=256)
@@ -246,11 +250,14 @@ def _part_issues(parts: list[Any], path: KeyPath, context: RuleContext) -> Itera
         if not isinstance(part, dict):
             yield Issue("CHAT_PART", part_path, json_type(part))
         elif not isinstance(part.get("type"), str):
-            yield Issue("CHAT_PART", part_path, "no type")
+            hint = _CONVERT if part.keys() & CONVERTED_PARTS else ""
+            yield Issue("CHAT_PART", part_path, "no type", hint=hint)
         elif part["type"] in UNSUPPORTED_PARTS:
             yield Issue("CHAT_PART_MODALITY", part_path, UNSUPPORTED_PARTS[part["type"]])
         elif part["type"] != "text":
-            yield Issue("CHAT_PART_UNKNOWN", (*part_path, "type"), quote_if_safe(part["type"]))
+            hint = _CONVERT if part["type"] in CONVERTED_PARTS else ""
+            detail = quote_if_safe(part["type"])
+            yield Issue("CHAT_PART_UNKNOWN", (*part_path, "type"), detail, hint=hint)
         elif not isinstance(part.get("text"), str):
             yield Issue("CHAT_PART", part_path, "no text")
         elif not part["text"] or part["text"].isspace():

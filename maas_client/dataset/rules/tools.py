@@ -82,17 +82,24 @@ def _read_definitions(tools: list[Any]) -> _Definitions:
     return _Definitions(tuple(issues), schemas, unclear.isdisjoint(issue.code for issue in issues))
 
 
+_FOREIGN_KEYS = {"input_schema", "toolSpec", "functionDeclarations", "function_declarations"}
+"""Keys of tools in the notations of Anthropic, Bedrock and Gemini."""
+_CONVERT = "Convert it: maas-client datasets convert FILE OUT.jsonl"
+
+
 def _check_definition(tool: Any, path: KeyPath) -> Iterator[Issue]:
     if not isinstance(tool, dict):
         yield Issue("TOOL_DEFINITION", path, json_type(tool))
         return
     if tool.get("type") != "function":
         type_path = (*path, "type") if "type" in tool else path
-        yield Issue("TOOL_DEFINITION", type_path, 'its type is not "function"')
+        hint = _CONVERT if tool.keys() & _FOREIGN_KEYS else ""
+        yield Issue("TOOL_DEFINITION", type_path, 'its type is not "function"', hint=hint)
     function = tool.get("function")
     if not isinstance(function, dict):
         function_path = (*path, "function") if "function" in tool else path
-        yield Issue("TOOL_DEFINITION", function_path, "it has no function")
+        hint = _CONVERT if tool.keys() & _FOREIGN_KEYS else ""
+        yield Issue("TOOL_DEFINITION", function_path, "it has no function", hint=hint)
         return
     path = (*path, "function")
     name = function.get("name")

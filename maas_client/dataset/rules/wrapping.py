@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from maas_client.dataset.formats.labels import holds_unwanted
-from maas_client.dataset.formats.messages import read_columns
+from maas_client.dataset.formats.messages import read_columns, tools_by_name
 from maas_client.dataset.issues import KeyPath
 
 Row = dict[str, Any]
@@ -75,6 +75,7 @@ def parse_tools(value: Any) -> list[Any] | None:
     JSON text, a single tool in place of a list, and functions without ``{"type": "function"}`` around them.
     """
     tools = parse_text(value) if isinstance(value, str) else value
+    tools = tools_by_name(tools) if isinstance(tools, dict) else tools
     tools = [tools] if isinstance(tools, dict) else tools
     if not isinstance(tools, list) or not tools:
         return None

@@ -280,3 +280,45 @@ def test_fix_names_what_is_beside_the_rows(tmp_path: Path) -> None:
     source, out = tmp_path / "in.json", tmp_path / "out.jsonl"
     source.write_text(json.dumps({"train": [{"messages": CHAT}], "test": [{"messages": EARLIER}]}))
     assert "left out what is beside the rows of the file" in fix(source, out).repairs
+
+
+HINTED: dict[str, tuple[Any, str]] = {
+    "content of Bedrock": ({"messages": [{**m, "content": [{"text": m["content"]}]} for m in CHAT]}, "CHAT_PART"),
+    "content of Anthropic": (
+        {"messages": [CHAT[0], {"role": "assistant", "content": [{"type": "output_text", "text": A}]}]},
+        "CHAT_PART_UNKNOWN",
+    ),
+    "tools of Anthropic": ({"messages": CHAT, "tools": [{"name": "tide", "input_schema": {"type": "object"}}]}, "TOOL_DEFINITION"),
+    "roles of ms-swift": (
+        {"messages": [CHAT[0], {"role": "tool_call", "content": call_text(4)}, {"role": "tool_response", "content": "2"}, CHAT[1]],
+         "tools": [TOOL]},
+        "CHAT_ROLE_UNKNOWN",
+    ),
+    "rows in UTF-16": ({"prompt": Q, "completion": A}, "FILE_UTF16"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HINTED)
+def test_command_of_a_hint_succeeds(name: str, tmp_path: Path) -> None:
+    row, code = HINTED[name]
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(json.dumps(row).encode("utf-16" if "UTF-16" in name else "utf-8"))
+    hints = {problem.hint for problem in validate(source).errors if problem.code == code}
+    assert hints
+    for hint in hints:
+        assert hint.endswith("onvert it: maas-client datasets convert FILE OUT.jsonl")
+    convert(source, out)
+    assert not validate(out, target="local").errors
+
+
+def test_tools_by_name_are_listed_by_fix(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    tools = {"tide": {"description": "Height.", "parameters": FUNCTION["parameters"]}}
+    source.write_text(json.dumps({"messages": CHAT, "tools": tools}))
+    assert fix(source, out).ok
+    assert json.loads(out.read_text())["tools"] == [TOOL]
+
+
+def test_keys_of_an_unknown_row_are_hidden(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="unknown keys: 1 not shown"):
+        convert([{"mary_miller_history": 1}], tmp_path / "out.jsonl")
