@@ -1,6 +1,6 @@
 """The live display of an upload and a job in a terminal or a notebook, with rich.
 
-Besides ``cli/_render.py`` the only module that uses rich at import time.
+Besides ``cli/_tables.py`` the only module that uses rich at import time.
 """
 
 from __future__ import annotations

@@ -108,9 +108,9 @@ def print_table(
     cells = [[shorten(_cell(row.get(name))) for name in columns] for row in rows]
     headers = [name.replace("_", " ").upper() for name in columns]
     if sys.stdout.isatty():
-        from maas_client.cli import _render
+        from maas_client.cli import _tables
 
-        _render.print_table(headers, cells)
+        _tables.print_table(headers, cells)
         return
     print(align_columns([headers, *cells]))
 

@@ -347,10 +347,10 @@ def _print_results(
 def _print_answers(base: str, comparisons: Sequence[_Comparison]) -> None:
     headers = (f"{base}, base", f"{base}, tuned")
     if sys.stdout.isatty():
-        from maas_client.cli import _render
+        from maas_client.cli import _tables
 
         rows = [(each.question, each.base, each.tuned) for each in comparisons]
-        _render.print_side_by_side(("question", *headers), rows)
+        _tables.print_side_by_side(("question", *headers), rows)
         return
     for each in comparisons:
         print(f"{each.question}\n  {headers[0]}: {each.base}\n  {headers[1]}: {each.tuned}\n")

@@ -16,7 +16,7 @@ from maas_client.errors import (
     PermissionDeniedError,
 )
 from maas_client.flows._requests import UploadRequest
-from maas_client.flows.azureml import blob_upload as blob_upload
+from maas_client.flows.azureml import blob_upload
 from tests.unit.fake_port import FakePort, Sent
 from tests.unit.flows.fake_workspace import FakeBlobs, workspace
 
