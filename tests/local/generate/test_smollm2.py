@@ -44,7 +44,7 @@ def questions() -> list[str]:
 @pytest.mark.slow
 def test_eight_batched_answers_match_transformers(smollm2: BaseUnderTest) -> None:
     scheduler = smollm2.scheduler()
-    chats = [smollm2.chat(text, max_tokens=20) for text in questions()]
+    chats = [smollm2.chat(text, max_tokens=10) for text in questions()]
     for chat in chats:
         scheduler.submit(chat)
     results = run_until_done(scheduler)

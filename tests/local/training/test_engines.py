@@ -37,10 +37,13 @@ try:
 except ImportError:
     pass
 from maas_client.local.resources.job_states import JobSignal
-from maas_client.local.training import processes, run
+from maas_client.local.training import data, processes, run
 from maas_client.local.training.strategies import zero
 
+data._SAMPLE_TOKENS = 2  # most of a run's time would be sample answers
 zero._PERSISTENCE_THRESHOLD = 0  # the tiny base has no weight above DeepSpeed's default
+# Fills the caches of transformers before the processes fork.
+transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])
 
 def run_rank(job, rank):
     log = os.open(rank["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -81,11 +84,11 @@ Run = Callable[[dict[str, Any], int], list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def run_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run_processes(base: BaseWeights, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Run a job in a number of processes and return the first one's events. No run compiles anything."""
     builds = tmp_path_factory.mktemp("builds")
     server = subprocess.Popen(
-        [sys.executable, "-c", RANK_SERVER],
+        [sys.executable, "-c", RANK_SERVER, base.folder],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
