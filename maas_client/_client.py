@@ -21,20 +21,12 @@ from maas_client._keep_alive import AsyncKeepAlive, KeepAlive
 from maas_client._messages import Constructor, Text
 from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport, run_sync
 from maas_client.errors import ConfigError
-from maas_client.flows import (
-    chat,
-    datasets,
-    deployments,
-    evaluation,
-    job_events,
-    jobs,
-    models,
-    session_training,
-    sessions,
-)
+from maas_client.flows import chat, datasets, deployments, evaluation, job_events, jobs, models
 from maas_client.flows._io import IO
 from maas_client.flows.export import export as export_job
 from maas_client.flows.fine_tune import fine_tune as fine_tune_flow
+from maas_client.flows.sessions import sessions
+from maas_client.flows.sessions import training as session_training
 from maas_client.types import Deployment, FineTuneResult, Session
 
 __all__ = [

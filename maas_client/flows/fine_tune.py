@@ -16,7 +16,7 @@ from maas_client.flows._io import IO
 from maas_client.flows._requests import JobRequest
 from maas_client.flows._signature import expand_options
 from maas_client.flows.datasets import JobData
-from maas_client.flows.jobs import JOB_OPTION_DEFAULTS, JobOptions
+from maas_client.flows.job_requests import JOB_OPTION_DEFAULTS, JobOptions, attach_data
 from maas_client.types import Dataset, FineTuneResult, Job, JobEvent, Model, ValidationReport
 
 
@@ -150,7 +150,7 @@ async def fine_tune(
             )
             if deploy is not None:
                 await _check_deployment(io, deploy, request, report)
-            request = await jobs.attach_data(
+            request = await attach_data(
                 io, request, training_file, validation_file, options, display, report=report
             )
             created = await jobs.submit(io, request)

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
-from typing import NamedTuple, Protocol, TypedDict, Unpack
+from collections.abc import AsyncGenerator
+from typing import Protocol, Unpack
 
 from maas_client._messages import Argument, Text
-from maas_client._progress import Progress, ProgressCallback, show_progress
-from maas_client.dataset.sources import DataFile, DataSource
+from maas_client._progress import show_progress
+from maas_client.dataset.sources import DataSource
 from maas_client.errors import ConfigError
 from maas_client.flows import datasets, identifiers
 from maas_client.flows._io import IO, Coro
-from maas_client.flows._requests import (
-    JobRequest,
-    canonical_method,
-    check_given_once,
-    check_hyperparameters,
-    is_foundry,
-)
+from maas_client.flows._requests import JobRequest, is_foundry
 from maas_client.flows._signature import expand_options
-from maas_client.flows.datasets import JobData
-from maas_client.types import (
-    Checkpoint,
-    Dataset,
-    FileReport,
-    Hyperparameters,
-    Job,
-    JobEvent,
-    Method,
-    Model,
-    ValidationReport,
+from maas_client.flows.job_requests import (
+    JOB_OPTION_DEFAULTS,
+    JobOptions,
+    attach_data,
+    to_request,
 )
+from maas_client.types import Checkpoint, Dataset, Job, JobEvent, Model
 
 _log = logging.getLogger("maas_client")
 
@@ -84,39 +72,6 @@ def run_backend(io: IO) -> JobHistoryBackend:
     from maas_client.flows.azureml import runs as azureml_runs
 
     return azureml_runs
-
-
-class JobOptions(TypedDict, total=False):
-    """Options that ``jobs.create`` and ``fine_tune`` share; the docstrings of both describe them."""
-
-    hyperparameters: Hyperparameters | Mapping[str, object] | None
-    method: Method | None
-    beta: float | None
-    name: str | None
-    compute: str | Sequence[str] | None
-    force_new: bool
-    allow_retired: bool
-    max_billed_tokens: int | None
-    ignore: Sequence[str]
-    tags: Mapping[str, str] | None
-    training_type: str | None
-    progress: bool | ProgressCallback | None
-
-
-JOB_OPTION_DEFAULTS: JobOptions = {
-    "hyperparameters": None,
-    "method": None,
-    "beta": None,
-    "name": None,
-    "compute": None,
-    "force_new": False,
-    "allow_retired": False,
-    "max_billed_tokens": None,
-    "ignore": (),
-    "tags": None,
-    "training_type": None,
-    "progress": None,
-}
 
 
 @expand_options(JobOptions, JOB_OPTION_DEFAULTS)
@@ -199,6 +154,20 @@ async def create(
                 )
             request = await attach_data(io, request, training, validation, options, display)
             return await submit(io, request)
+
+
+async def prepare_request(io: IO, model: str | Model, options: JobOptions) -> JobRequest:
+    """Return a request without data, after all checks that need no network. Nothing is sent."""
+    request = await to_request(io, model, options)
+    job_backend(io).check_request(io, request)
+    identifiers.check_new_name(request.name, "job name")
+    if request.compute and io.scope.local:
+        # Not refused, so that a program for one's own GPUs can be tried here unchanged.
+        _log.warning(
+            "the local server trains on this machine; compute %s is only recorded with the job",
+            ", ".join(request.compute),
+        )
+    return request
 
 
 async def submit(io: IO, request: JobRequest) -> Job:
@@ -379,210 +348,3 @@ async def checkpoints(io: IO, job: Job | str) -> AsyncGenerator[Checkpoint, None
     """
     async for checkpoint in run_backend(io).checkpoints(io, identifiers.job_id(job)):
         yield checkpoint
-
-
-async def prepare_request(io: IO, model: str | Model, job_options: JobOptions) -> JobRequest:
-    """Return a request without data, after all checks that need no network. Nothing is sent."""
-    options = _with_defaults(job_options)
-    if (budget := options["max_billed_tokens"]) is not None:
-        identifiers.check_number("max_billed_tokens", budget)
-    compute = options["compute"]
-    machines = (compute,) if isinstance(compute, str) else tuple(compute or ())
-    method = canonical_method(options["method"])
-    resolved = await identifiers.resolve_base_model(
-        io,
-        model,
-        allow_retired=options["allow_retired"],
-        has_compute=bool(machines),
-        method=method,
-    )
-    for notice in resolved.notices:
-        _log.warning("%s", notice)
-    request = JobRequest(
-        model=resolved.id,
-        model_name=resolved.name,
-        catalog_name=resolved.info.name if resolved.info else None,
-        training=Dataset(id="", name=""),
-        validation=None,
-        hyperparameters=_hyperparameters(options),
-        method=method,
-        name=options["name"],
-        compute=machines,
-        force_new=options["force_new"],
-        tags=options["tags"] or {},
-        training_type=options["training_type"],
-    )
-    backend = job_backend(io)
-    check_hyperparameters(request.hyperparameters, method)
-    backend.check_request(io, request)
-    identifiers.check_new_name(request.name, "job name")
-    if machines and io.scope.local:
-        # Not refused, so that a program for one's own GPUs can be tried here unchanged.
-        _log.warning(
-            "the local server trains on this machine; compute %s is only recorded with the job",
-            ", ".join(machines),
-        )
-    return request
-
-
-async def attach_data(
-    io: IO,
-    request: JobRequest,
-    training_data: JobData,
-    validation_data: JobData | None,
-    job_options: JobOptions,
-    display: Progress,
-    *,
-    report: ValidationReport | None = None,
-) -> JobRequest:
-    """Validate and upload local files and return the request with its datasets.
-
-    ``report`` is about both files, if the caller has validated them.
-    """
-    options = _with_defaults(job_options)
-    ignore, max_billed_tokens = options["ignore"], options["max_billed_tokens"]
-    if report is None:
-        has_budget = max_billed_tokens is not None
-        training_report, validation_report = [
-            await _validate(io, request, data, ignore, needs_token_bounds=has_budget)
-            for data in (training_data, validation_data)
-        ]
-    else:
-        training_report = _Validated(report.files[0], report)
-        validation_report = _Validated(report.files[-1], report)
-    if max_billed_tokens is not None:
-        held_out = None if validation_data is None else validation_report
-        _check_token_budget(
-            request,
-            training_report and training_report.file,
-            held_out and held_out.file,
-            max_billed_tokens,
-        )
-    training = await _to_dataset(io, training_data, training_report, display)
-    validation = (
-        None
-        if validation_data is None
-        else await _to_dataset(io, validation_data, validation_report, display)
-    )
-    return replace(request, training=training, validation=validation)
-
-
-class _Validated(NamedTuple):
-    """The report on one file, and the report of the check that it is from, if this call made it."""
-
-    file: FileReport
-    report: ValidationReport | None = None
-
-
-async def _validate(
-    io: IO,
-    request: JobRequest,
-    data: JobData | None,
-    ignore: Sequence[str],
-    *,
-    needs_token_bounds: bool,
-) -> _Validated | None:
-    """Validate data for the request's model; return None, and log it, if the bytes are not at hand."""
-    if data is None:
-        return None
-    model = request.catalog_name
-    if isinstance(data, DataFile):
-        report = await datasets.validate_for_job(
-            io,
-            data,
-            model=model,
-            method=request.method,
-            ignore=ignore,
-            needs_token_bounds=needs_token_bounds,
-        )
-        return _Validated(report.files[0], report)
-    if isinstance(data, str):
-        _log.info("%s is not on this machine and was not validated", data)
-        return None
-    if file := await datasets.find_report(
-        io,
-        data,
-        model=model,
-        method=request.method,
-        ignore=ignore,
-        needs_token_bounds=needs_token_bounds,
-    ):
-        return _Validated(file)
-    if data.path is None:
-        _log.info("%s is not on this machine and was not validated", data.name)
-    else:
-        _log.warning(
-            "%s was not validated for %s: the file %s changed after the upload",
-            data.name,
-            request.model_name,
-            data.path,
-        )
-    return None
-
-
-def _check_token_budget(
-    request: JobRequest,
-    training: FileReport | None,
-    validation: FileReport | None,
-    max_billed_tokens: int,
-) -> None:
-    """Refuse a job that may be billed for more than ``max_billed_tokens``, by the report's upper bound."""
-    if training is None:
-        raise ConfigError(
-            Text.format(
-                "{} needs the training file: the tokens of a dataset elsewhere cannot be counted",
-                Argument("max_billed_tokens"),
-            ),
-            hint=Text.format("Pass the file's path as {}.", Argument("training_data")),
-        )
-    from maas_client.dataset.cost import TokenRange, billed_tokens
-
-    billed = billed_tokens(
-        TokenRange.from_stats(training.stats),
-        TokenRange.from_stats(validation.stats) if validation else None,
-        request.hyperparameters.epochs or 1,
-    ).at_most
-    if billed > max_billed_tokens:
-        raise ConfigError(
-            f"the job may be billed for {billed:,} tokens, more than the limit of "
-            f"{max_billed_tokens:,}",
-            hint=Text.format(
-                "Use fewer epochs or fewer rows, or raise {}.", Argument("max_billed_tokens")
-            ),
-        )
-
-
-async def _to_dataset(
-    io: IO, data: JobData, validated: _Validated | None, display: Progress
-) -> Dataset:
-    if isinstance(data, Dataset):
-        return data
-    if isinstance(data, DataFile):
-        assert validated is not None
-        assert validated.report is not None
-        return await datasets.upload_validated(
-            io, data, validated.file, validated.report, progress=display
-        )
-    if data.startswith("azureml:"):
-        return Dataset(id=data, name=data.rsplit("/", 1)[-1], uri=data)
-    return await datasets.get(io, data)
-
-
-def _hyperparameters(options: JobOptions) -> Hyperparameters:
-    """Return the hyperparameters, with ``beta`` among them. Raises ``ConfigError`` for a wrong one."""
-    values = Hyperparameters.model_validate(options["hyperparameters"] or {})
-    if (beta := options["beta"]) is not None:
-        check_given_once(values, "beta", beta)
-        values = Hyperparameters.model_validate({**values.model_dump(), "beta": beta})
-    return values
-
-
-def _with_defaults(options: JobOptions) -> JobOptions:
-    if unknown := sorted(set(options) - set(JOB_OPTION_DEFAULTS)):
-        advice = (
-            f'. It is a hyperparameter: pass hyperparameters={{"{unknown[0]}": ...}}'
-            if unknown[0] in Hyperparameters.model_fields
-            else ""
-        )
-        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}{advice}")
-    return {**JOB_OPTION_DEFAULTS, **options}

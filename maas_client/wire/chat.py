@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 from typing import Any
 
+from pydantic import ValidationError
+
+from maas_client.errors import ServiceError, TransportError
+from maas_client.types import ChatChunk, ChatCompletion
+from maas_client.wire import error_bodies
 from maas_client.wire.operation import Operation, Plane
 
 JSON = dict[str, Any]
@@ -42,3 +49,54 @@ async def sse_payloads(lines: AsyncIterable[str]) -> AsyncGenerator[str, None]:
     async for line in lines:
         if line.startswith("data:"):
             yield line[5:].strip()
+
+
+def parse_completion(body: dict[str, Any]) -> ChatCompletion:
+    """Return a chat completion's body as a ``ChatCompletion``."""
+    try:
+        return ChatCompletion.model_validate({**body, "raw": body})
+    except ValidationError as error:
+        raise _invalid_shape(error) from None
+
+
+def _invalid_shape(error: ValidationError) -> ServiceError:
+    first = error.errors(include_input=False, include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return ServiceError(
+        f"the response is not a chat completion ({field}: {first['msg']})",
+        operation="chat.complete",
+    )
+
+
+async def parse_chunks(lines: AsyncGenerator[str, None]) -> AsyncGenerator[ChatChunk, None]:
+    """Yield the chunks of a stream.
+
+    Raises ``TransportError`` when the stream ends before ``[DONE]``, so that half an answer is never
+    taken for a whole one, and ``ServiceError`` when the service reports an error within the stream.
+    """
+    async with aclosing(lines):
+        async for data in sse_payloads(lines):
+            if data == STREAM_END:
+                return
+            yield _parse_chunk(data)
+    raise TransportError("the stream ended before the answer was complete", hint="Ask again.")
+
+
+def _parse_chunk(data: str) -> ChatChunk:
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ServiceError("a stream event is not JSON", operation="chat.stream") from None
+    if isinstance(body, dict) and body.get("error"):
+        error = error_bodies.parse_error(data.encode(), {"content-type": "application/json"})
+        raise ServiceError(
+            error.message or "the service reported an error within the stream",
+            code=error.code,
+            operation="chat.stream",
+        )
+    try:
+        return ChatChunk.model_validate({**body, "raw": body})
+    except ValidationError as invalid:
+        raise _invalid_shape(invalid) from None
+    except TypeError:
+        raise ServiceError("a stream event is not a JSON object", operation="chat.stream") from None

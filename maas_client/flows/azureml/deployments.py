@@ -17,7 +17,6 @@ from maas_client.flows._io import IO
 from maas_client.flows._requests import ChatRequest, DeploymentRequest, catalog_override
 from maas_client.flows.azureml import models
 from maas_client.flows.azureml.workspace import get_workspace
-from maas_client.flows.chat import parse_chunks, parse_completion
 from maas_client.flows.identifiers import arm_name
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
 from maas_client.wire import azureml as ops
@@ -169,7 +168,7 @@ async def complete_chat(io: IO, request: ChatRequest) -> ChatCompletion:
         body = await _send_chat(io, request, await endpoint_address(io, name))
     except AuthError:
         body = await _send_chat(io, request, await endpoint_address(io, name, refresh=True))
-    return parse_completion(body)
+    return chat.parse_completion(body)
 
 
 async def _send_chat(io: IO, request: ChatRequest, address: tuple[str, str]) -> dict[str, Any]:
@@ -185,7 +184,7 @@ async def stream_chat(io: IO, request: ChatRequest) -> AsyncGenerator[ChatChunk,
     url, key = await endpoint_address(io, _name(request))
     body: dict[str, Any] = {**request.body, "stream": True}
     lines = io.lines(chat.CHAT_COMPLETE, body, base_url=url, key=key)
-    async for chunk in parse_chunks(lines):
+    async for chunk in chat.parse_chunks(lines):
         yield chunk
 
 

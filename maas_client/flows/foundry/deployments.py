@@ -21,13 +21,12 @@ from maas_client.flows import _arm
 from maas_client.flows._create_once import create_once, name_conflict, unknown_deployment_hint
 from maas_client.flows._io import IO
 from maas_client.flows._requests import ChatRequest, DeploymentRequest, catalog_override
-from maas_client.flows.chat import parse_chunks, parse_completion
 from maas_client.flows.foundry import tiers
 from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
+from maas_client.wire import chat, parsing, statuses
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
-from maas_client.wire import parsing, statuses
 from maas_client.wire.operation import Plane, Response
 from maas_client.wire.parsing import parse_item, translate_parse_errors
 
@@ -218,13 +217,13 @@ async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:
 async def complete_chat(io: IO, request: ChatRequest) -> ChatCompletion:
     """Return the complete answer."""
     response = await io.send(ops.CHAT, _chat_body(request), deadline_s=CHAT_TIMEOUT_S)
-    return parse_completion(response.value)
+    return chat.parse_completion(response.value)
 
 
 async def stream_chat(io: IO, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
     """Yield the chunks of the answer as they arrive."""
     body = {**_chat_body(request), "stream": True}
-    async for chunk in parse_chunks(io.lines(ops.CHAT, body)):
+    async for chunk in chat.parse_chunks(io.lines(ops.CHAT, body)):
         yield chunk
 
 

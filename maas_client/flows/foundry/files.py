@@ -11,13 +11,12 @@ from typing import Any
 
 from maas_client import catalog
 from maas_client.errors import DatasetError, MaasError, NotFoundError, ServiceError, StatusError
-from maas_client.flows import _journal
 from maas_client.flows._arm import poll_intervals
 from maas_client.flows._create_once import create_once, machine_lock
 from maas_client.flows._files import FileSlice, reading
 from maas_client.flows._io import IO
 from maas_client.flows._requests import UploadRequest, catalog_override
-from maas_client.flows.foundry import fingerprints, multipart_upload
+from maas_client.flows.foundry import fingerprints, multipart_upload, upload_journal
 from maas_client.types import Dataset
 from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
@@ -116,7 +115,7 @@ async def _store(
 async def _has_content(io: IO, file: File, request: UploadRequest, size: int) -> bool:
     """Return whether the stored file has the validated bytes; True if the service does not show them."""
     name = f"{file.id} {request.sha256}"
-    if _journal.is_intact(io, name):
+    if upload_journal.is_intact(io, name):
         return True
     if file.bytes not in (None, 0, size):
         return False
@@ -132,7 +131,7 @@ async def _has_content(io: IO, file: File, request: UploadRequest, size: int) ->
         return True
     if sha256.hexdigest() != request.sha256:
         return False
-    _journal.set_intact(io, name)
+    upload_journal.set_intact(io, name)
     return True
 
 

@@ -18,9 +18,9 @@ from maas_client.flows._arm import is_transient
 from maas_client.flows._create_once import create_once
 from maas_client.flows._files import FileSlice, file_changed_error, reading
 from maas_client.flows._io import IO
-from maas_client.flows._journal import UploadJournal
 from maas_client.flows._requests import UploadRequest
 from maas_client.flows.foundry.fingerprints import dated_base_url
+from maas_client.flows.foundry.upload_journal import UploadJournal
 from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
 

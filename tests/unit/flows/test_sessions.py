@@ -21,8 +21,7 @@ from maas_client.errors import (
     TransportError,
     UnsupportedError,
 )
-from maas_client.flows import session_training as training
-from maas_client.flows import sessions
+from maas_client.flows.sessions import sessions, training
 from maas_client.types import TrainingExample
 from maas_client.wire import sessions as wire
 from tests.unit.fake_port import FakePort

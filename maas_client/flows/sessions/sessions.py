@@ -1,6 +1,6 @@
 """``client.sessions``: the sessions of interactive training and their checkpoints.
 
-What trains a session and samples from it: ``flows/session_training.py``.
+What trains a session and samples from it: ``flows/sessions/training.py``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, Literal
 from maas_client._messages import Argument, Call, Text
 from maas_client._progress import explain_interrupt
 from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
-from maas_client.flows import _session_requests as requests
 from maas_client.flows._arm import is_transient
 from maas_client.flows._io import IO
+from maas_client.flows.sessions import requests as requests
 from maas_client.types import Session, SessionCheckpoint
 from maas_client.wire import sessions as wire
 from maas_client.wire.parsing import parse_item, parse_time, translate_parse_errors

@@ -52,6 +52,7 @@ _log = logging.getLogger("maas_client")
 async def send(
     io: IO, op: Operation[T], body: Any = None, query: dict[str, str] | None = None, **path: str
 ) -> Response[T]:
+    """Send a request of interactive training. A session that is missing gets a hint."""
     check_backend(io)
     try:
         return await io.send(op, body, headers=_HEADERS, query=query, **path)  # type: ignore[arg-type]  # path values are texts
@@ -78,6 +79,7 @@ async def submit(
     unknown_hint: str,
     **path: str,
 ) -> wire.Accepted:
+    """Send a request once. Raises ``TransportError`` with the hint if its outcome is unknown."""
     try:
         return (await send(io, op, body, query, **path)).value
     except MaasError as error:
@@ -209,6 +211,7 @@ def _failure(op: Operation[Any], request: str, status: wire.RequestStatus) -> St
 
 
 def check_backend(io: IO) -> None:
+    """Raise if the connection has no sessions."""
     if Plane.PROJECT.value in io.scope.base_urls:
         return
     if io.scope.dialect == "azureml":
@@ -259,6 +262,7 @@ def path_id(session: Session | str) -> str:
 
 
 def split_checkpoint(checkpoint: SessionCheckpoint | str) -> tuple[str, str]:
+    """Return the ids of a checkpoint's session and of the checkpoint."""
     if isinstance(checkpoint, SessionCheckpoint):
         return path_id(checkpoint.session), checkpoint.id
     session, _, name = checkpoint.partition("/")

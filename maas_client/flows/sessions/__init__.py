@@ -1,0 +1,1 @@
+"""The methods of ``client.sessions``: interactive training."""
