@@ -168,7 +168,7 @@ def _suggest_steps(reason: str, *, some_converted: bool) -> Text:
         steps = [Text("Fill it in"), rename]
     elif reason.endswith("cannot be converted"):
         steps = [
-            Text("Write its text into the question or the answer"),
+            Text("Write its text into a message"),
             Text.format("convert without it ({})", _ignore_key(reason)),
         ]
     elif "unknown keys" in reason:

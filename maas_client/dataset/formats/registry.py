@@ -241,6 +241,8 @@ def _flatten_once(row: Row) -> Row:
             key, row[key]
         ):
             return {("conversations" if name == key else name): v for name, v in row.items()}
+    if (pair := _split_preference(row)) is not None:
+        return pair
     first = "inputs" if "inputs" in row else "input"
     inputs = row.get(first)
     second, outputs = next(((key, row[key]) for key in _OUTPUT_KEYS if key in row), ("", None))
@@ -264,6 +266,21 @@ def _flatten_once(row: Row) -> Row:
         if isinstance(inner, dict) and not holds_unwanted(key) and detect_any_format(inner):
             return inner  # an item of OpenAI's evaluation
     return row
+
+
+def _split_preference(row: Row) -> Row | None:
+    """Return a chat with the answer that was not chosen beside it (ms-swift) as a preference, or None."""
+    messages, rejected = row.get("messages"), row.get("rejected_response")
+    if not isinstance(messages, list) or not messages or not is_turn(messages[-1]):
+        return None
+    if messages[-1].get("role") != "assistant" or any(key.startswith("chosen") for key in row):
+        return None
+    others = {key: value for key, value in row.items() if key != "messages"}
+    if isinstance(row.get("rejected_messages"), list):
+        return {**others, "chosen_messages": messages}
+    if not rejected or not isinstance(rejected, str | dict):
+        return None
+    return {**others, "messages": messages[:-1], "chosen_response": messages[-1]}
 
 
 def _are_turns(key: str, value: Any) -> bool:
@@ -355,6 +372,8 @@ def convert_pair(
     swapped = dict(row)
     for first, second in (tuple(map(normalize_key, names)) for names in PREFERENCE_NAMES):
         if first in keys and second in keys:
+            if is_empty(row[keys[second]]):
+                raise ConversionError(f"{keys[second].strip()} is missing or empty")
             swapped[keys[first]], swapped[keys[second]] = row[keys[second]], row[keys[first]]
             break
     preferred, notes = convert_row(row_format, row, ignored)

@@ -92,6 +92,8 @@ CONVERTED: dict[str, tuple[Any, Any]] = {
         {"from": "tool", "value": "<tool_response>2 m</tool_response>\n<tool_response>3 m</tool_response>"}, TURNS[1]]}, TWO_CALLS),
     "chosen_answer": ({"prompt": Q, "chosen_answer": A, "rejected_answer": LATER}, CHAT),
     "chosen_answer of a chat": ({"messages": CHAT[:1], "chosen_answer": A, "rejected_answer": LATER}, CHAT),
+    "the rejected response of ms-swift": ({"messages": CHAT, "rejected_response": LATER}, CHAT),
+    "the rejected messages of ms-swift": ({"messages": CHAT, "rejected_messages": [CHAT[0], {"role": "assistant", "content": LATER}]}, CHAT),
     "y_w and y_l": ({"prompt": Q, "y_w": A, "y_l": LATER}, CHAT),
 }  # fmt: skip
 
