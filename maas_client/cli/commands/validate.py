@@ -81,7 +81,8 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="print every problem; default: a summary by code")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="do not report valid files")
     parser.add_argument("--show-mask", action="store_true",
-                        help="print rows as the model reads them, with the trained text marked")  # fmt: skip
+                        help="print rows as the model reads them, with the trained text marked; with "
+                        "--target or --html, then the report")  # fmt: skip
     parser.add_argument("--rows", type=positive_int, default=3, metavar="N",
                         help="number of rows for --show-mask (default 3)")  # fmt: skip
 
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             "--fix and --show-mask read chats, and with --method DPO the rows are preferences",
             hint="Leave out one of the options.",
         )
-    if args.show_mask and not args.html:
+    if args.show_mask and not _has_report(args):
         with spool_streams(args) as names:
             return _print_mask(args, names)
     if args.html:
@@ -111,6 +112,11 @@ def run(args: argparse.Namespace) -> int:
     fixed = _fix_file(args) if args.fix else None
     with spool_streams(args) as names:
         return _report_files(args, names, fixed)
+
+
+def _has_report(args: argparse.Namespace) -> bool:
+    """Return whether ``--show-mask`` prints the report after the rows."""
+    return bool(args.html or args.target)
 
 
 def _refuse_unused_options(args: argparse.Namespace) -> None:
@@ -132,8 +138,8 @@ def _refuse_unused_options(args: argparse.Namespace) -> None:
     others = {option.dest for option in args.parser._actions} - {"files", "json", "backend", "url"}
     if args.explain:
         refuse_unused(args, "with --explain", others - {"explain"}, "Leave out {} or --explain.")
-    if args.show_mask and not args.html:
-        reason, hint = "with --show-mask", "Leave out {}, or add --html REPORT."
+    if args.show_mask and not _has_report(args):
+        reason, hint = "with --show-mask", "Leave out {}, or add --target TARGET or --html REPORT."
         refuse_unused(args, reason, others - {"show_mask", "rows", "model"}, hint)
     if args.target and args.backend and args.target != args.backend:
         raise ConfigError(

@@ -105,6 +105,22 @@ def test_show_mask_prints_what_is_trained_on(good: str, capsys: Output) -> None:
     assert learned == ["Es ist 2. 🙂<|end|>\n"] or learned == ["Es ist 2. 🙂<|end|>"]
 
 
+def test_show_mask_for_a_target_prints_the_report_too(tmp_path: Path, capsys: Output) -> None:
+    row = {
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "No.", "loss": False},
+        ]
+    }
+    path = tmp_path / "masked.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    command = ["validate", str(path), "--target", "local", "--show-mask"]
+    assert main([*command, "--model", "Phi-4-mini-instruct"]) == 0
+    mask, _, report = capsys.readouterr().out.partition("warning CHAT_KEY_UNKNOWN")
+    assert "⟦No.<|end|>⟧" in mask
+    assert '"weight": 0' in report
+
+
 def test_terminal_output_has_the_line_and_a_caret(
     bad: str, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
