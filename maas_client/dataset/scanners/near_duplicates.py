@@ -1,15 +1,17 @@
 """Find rows that are nearly the same, with a bottom-k sketch of content-defined chunks.
 
 The end of a conversation is split into pieces at a few rare letters, so that an edit changes only one
-piece. The longest pieces are the sketch: like MinHash, the choice depends only on the content, but it does
-not hash every word. Two rows that share most of their sketches are a candidate. Pieces that many rows share
-(a template around every prompt) do not count. Comparing a row with all earlier rows takes four look-ups.
+piece. The pieces of a long answer are enough; to a short one the question is added. The longest pieces are
+the sketch: like MinHash, the choice depends only on the content, but it does not hash every word. Two rows
+that share most of their sketches are a candidate. Pieces that many rows share (a template around every
+prompt) do not count. Comparing a row with all earlier rows takes four look-ups.
 
 At the end the candidates are read again and compared word by word (``similarity``).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, compress, islice, repeat
 from operator import ne
@@ -43,10 +45,13 @@ TEMPLATE_REPEATS = 32
 MAX_ROWS = 1 << 16
 """Rows that are compared: all rows of a file of about 50 MB, with about 30 MB of memory."""
 TAIL_CHARS = 320
-"""Characters at the end of the last question and of its answer that are compared. Prompts made from one
-template start alike, so the ends tell them apart."""
+"""Characters at the end of the last question that are compared. Prompts made from one template start alike,
+so the ends tell them apart."""
 MAX_CANDIDATES = 10_000
 """Candidates that are compared word by word."""
+_QUESTION_END = slice(-33, -1)
+"""Characters at the ends of the first and the last question that are the same in two rows with a long answer
+if at most punctuation before them differs."""
 _CANDIDATES_AT_ONCE = 50
 _LINE_MASK = (1 << 40) - 1
 """Lower bits of a value: the line number. The upper bits count how often its piece was repeated."""
@@ -80,6 +85,12 @@ LONG_TEXT_BYTES = 400
 """Texts of at least this many bytes use the second table, so that most texts have ten pieces."""
 _NEAR_LIMIT = range(384, 416)
 """Texts of about ``LONG_TEXT_BYTES`` are looked up with both tables."""
+LONG_ANSWER_CHARS = 256
+"""The sketch of a row with an answer of at least this many characters is made from the end of the answer: it
+has enough pieces, and the question is looked at only if another row has one of them."""
+_ANSWER_SPLIT_TABLE = _make_split_table(b"bkv", 16)
+_NEAR_LONG_ANSWER = range(LONG_ANSWER_CHARS - 16, LONG_ANSWER_CHARS + 16)
+"""Rows with an answer of about ``LONG_ANSWER_CHARS`` are looked up both ways."""
 
 
 _KEY_MASK = (1 << 60) - 1
@@ -92,11 +103,91 @@ def _keys(pieces: Iterable[bytes]) -> list[int]:
     return list(map(_shorten_hash, map(hash, pieces)))
 
 
-def _split(text: bytes, is_long: bool) -> list[bytes]:
+def _split(text: bytes, table: bytes) -> list[bytes]:
     """Return a text's pieces, the longest last."""
-    pieces = text.translate(_LONG_SPLIT_TABLE if is_long else _SPLIT_TABLE).split(b"\n")
+    pieces = text.translate(table).split(b"\n")
     pieces.sort(key=len)
     return pieces
+
+
+class _SketchedRows:
+    """Rows of a block with their sketches."""
+
+    __slots__ = ("_rows", "_texts", "keys", "letters", "near_limit", "numbers", "sizes")
+
+    def __init__(self, numbers: Sequence[int], rows: Sequence[Row]) -> None:
+        self.numbers = numbers
+        self._rows = rows
+        self._texts = message_texts(rows)
+        self.letters: list[int] = []
+        """The hash of the letters and digits of each row."""
+        self.sizes: list[int] = []
+        """Of the sketch of each row."""
+        self.near_limit: set[int] = set()
+        """Lines of the rows that are looked up with other pieces as well."""
+        sketches: list[bytes] = []
+        tail, answer_tail = slice(-TAIL_CHARS, None), slice(-LONG_ANSWER_CHARS, None)
+        low, high = _NEAR_LIMIT[0], _NEAR_LIMIT[-1]
+        answer_low, answer_high = _NEAR_LONG_ANSWER[0], _NEAR_LONG_ANSWER[-1]
+        # One loop without calls of functions, which would take longer than the work.
+        for at, texts in enumerate(self._texts):
+            question, answer = texts[-2:] if texts else question_and_answer(rows[at])
+            answer_size = len(answer)
+            if answer_size >= LONG_ANSWER_CHARS:
+                translated = answer[answer_tail].encode().translate(_ANSWER_SPLIT_TABLE)
+                first = texts[1] if texts else question
+                self.letters.append(
+                    hash((translated, first[_QUESTION_END], question[_QUESTION_END]))
+                )
+            else:
+                if texts and len(texts) > 3:
+                    question = join_question(texts[1:-1])
+                text = f"{question[tail]}{_SEPARATOR}{answer}".encode()
+                size = len(text)
+                translated = text.translate(
+                    _LONG_SPLIT_TABLE if size >= LONG_TEXT_BYTES else _SPLIT_TABLE
+                )
+                if low <= size <= high:
+                    self.near_limit.add(numbers[at])
+                if len(question) > TAIL_CHARS:
+                    # without their places, a comma less would move the beginning of a tail
+                    self.letters.append(hash(translated))
+                else:
+                    self.letters.append(hash(text.translate(_LOWER, _NOT_LETTERS)))
+            if answer_low <= answer_size <= answer_high:
+                self.near_limit.add(numbers[at])
+            pieces = translated.split(b"\n")
+            pieces.sort(key=len)
+            sketch = pieces[-SKETCH_SIZE:]
+            sketches += sketch
+            self.sizes.append(len(sketch))
+        self.keys = _keys(sketches)
+        """The keys of all sketches."""
+
+    def pieces(self, at: int, *, near_limit: bool = False) -> list[bytes]:
+        """Return all pieces of a row; the last ones are its sketch.
+
+        ``near_limit``: as if the row were on the other side of the limit that its size is near to.
+        """
+        texts = self._texts[at]
+        if texts is None:
+            question, answer = question_and_answer(self._rows[at])
+        else:
+            question = texts[-2] if len(texts) <= 3 else join_question(texts[1:-1])
+            answer = texts[-1]
+        question = question[-TAIL_CHARS:]
+        has_long_answer = len(answer) >= LONG_ANSWER_CHARS
+        if near_limit and len(answer) in _NEAR_LONG_ANSWER:
+            has_long_answer, near_limit = not has_long_answer, False
+        if has_long_answer:
+            answer = answer[-LONG_ANSWER_CHARS:]
+            return [
+                *_split(question.encode(), _ANSWER_SPLIT_TABLE),
+                *_split(answer.encode(), _ANSWER_SPLIT_TABLE),
+            ]
+        text = f"{question}{_SEPARATOR}{answer}".encode()
+        is_long = (len(text) >= LONG_TEXT_BYTES) != near_limit
+        return _split(text, _LONG_SPLIT_TABLE if is_long else _SPLIT_TABLE)
 
 
 class NearDuplicateScanner:
@@ -143,39 +234,11 @@ class NearDuplicateScanner:
             self._release_pieces()
             return ()
         self._compared += len(rows)
-        conversations = [
-            (texts if len(texts) <= 3 else (join_question(texts[1:-1]), texts[-1]))
-            if texts
-            else question_and_answer(rows[at])
-            for at, texts in enumerate(message_texts(rows))
-        ]
-        bodies: list[bytes] = []
-        sketches: list[bytes] = []
-        sizes: list[int] = []
-        letters: list[int] = []
-        tail = slice(-TAIL_CHARS, None)
-        for texts in conversations:  # one loop without calls, which would take longer than the work
-            question, answer = texts[-2], texts[-1]
-            text = f"{question[tail]}{_SEPARATOR}{answer[tail]}".encode()
-            bodies.append(text)
-            translated = text.translate(
-                _LONG_SPLIT_TABLE if len(text) >= LONG_TEXT_BYTES else _SPLIT_TABLE
-            )
-            pieces = translated.split(b"\n")
-            pieces.sort(key=len)
-            sketch = pieces[-SKETCH_SIZE:]
-            sketches += sketch
-            sizes.append(len(sketch))
-            if len(answer) > TAIL_CHARS or len(question) > TAIL_CHARS:
-                # without their places, a comma less would move the beginning of a tail
-                letters.append(hash(translated))
-            else:
-                letters.append(hash(text.translate(_LOWER, _NOT_LETTERS)))
-        self._letters.extend(letters)
-        keys = _keys(sketches)
-        self._add(self._candidates, self._find_candidates(numbers, bodies, keys, sizes))
+        block = _SketchedRows(numbers, rows)
+        self._letters.extend(block.letters)
+        self._add(self._candidates, self._find_candidates(block))
         for training, candidates in zip(self._training, self._leak_candidates, strict=True):
-            self._add(candidates, training.find_leaks(numbers, bodies, keys, sizes, self._exact))
+            self._add(candidates, training.find_leaks(block, self._exact))
         return ()
 
     def _add(self, candidates: list[tuple[int, int]], pairs: Iterable[tuple[int, int]]) -> None:
@@ -185,47 +248,33 @@ class NearDuplicateScanner:
             else:
                 self._skipped += 1
 
-    def _find_candidates(
-        self, numbers: Sequence[int], bodies: list[bytes], keys: list[int], sizes: list[int]
-    ) -> list[tuple[int, int]]:
-        """Return each row that may repeat an earlier row, with that row's line, and store the rows.
-
-        ``keys`` has the keys of all sketches, and ``sizes`` how many of them belong to each row.
-        """
-        lines = [*_repeat_each(numbers, sizes)]
-        known_lines = map(self._lines.setdefault, keys, lines)
+    def _find_candidates(self, block: _SketchedRows) -> list[tuple[int, int]]:
+        """Return each row that may repeat an earlier row, with that row's line, and store the rows."""
+        lines = [*_repeat_each(block.numbers, block.sizes)]
+        known_lines = map(self._lines.setdefault, block.keys, lines)
         candidates = set(compress(lines, map(ne, known_lines, lines)))
-        texts = dict(zip(numbers, bodies, strict=True))
-        low, high = _NEAR_LIMIT[0], _NEAR_LIMIT[-1]
-        near_limit = {number for number, text in texts.items() if low <= len(text) <= high}
         matches = []
-        for number in sorted(candidates | near_limit):
-            text, match = texts[number], 0
+        for number in sorted(candidates | block.near_limit):
+            at, match = bisect_left(block.numbers, number), 0
             if number in candidates:
-                match = self._match_and_store(_split(text, len(text) >= LONG_TEXT_BYTES), number)
-            if not match and number in near_limit:
-                pieces = _split(text, len(text) < LONG_TEXT_BYTES)
-                match = self._match_with_other_table(pieces, number)
+                match = self._match_and_store(block.pieces(at), number)
+            if not match and number in block.near_limit:
+                match = self._match_other_pieces(block.pieces(at, near_limit=True), number)
             if match and not self._exact.rows_are_equal(match, number):
                 matches.append((number, match))
         return matches
 
     def find_leaks(
-        self,
-        numbers: Sequence[int],
-        bodies: Sequence[bytes],
-        keys: list[int],
-        sizes: list[int],
-        exact: DuplicateScanner,
+        self, block: _SketchedRows, exact: DuplicateScanner
     ) -> Iterator[tuple[int, int]]:
         """Yield each row of a validation file that may repeat a row of this file, with that row's line."""
-        remaining_keys = iter(keys)
-        for at, (text, size) in enumerate(zip(bodies, sizes, strict=True)):
+        remaining_keys = iter(block.keys)
+        for at, (number, size) in enumerate(zip(block.numbers, block.sizes, strict=True)):
             if self._lines.keys().isdisjoint([*islice(remaining_keys, size)]):
                 continue
-            line = self._find_match(self._sketch(_split(text, len(text) >= LONG_TEXT_BYTES)))
-            if line and self._exact.prompt_hash(line) != exact.prompt_hash(numbers[at]):
-                yield numbers[at], line
+            line = self._find_match(self._sketch(block.pieces(at)))
+            if line and self._exact.prompt_hash(line) != exact.prompt_hash(number):
+                yield number, line
 
     def _release_pieces(self) -> None:
         """Release most of the memory once all rows have been compared."""
@@ -294,8 +343,8 @@ class NearDuplicateScanner:
                 self._lines[key] = (entry >> 40) + 1 << 40 | number
         return match
 
-    def _match_with_other_table(self, pieces: list[bytes], number: int) -> int:
-        """Return the line of the near duplicate for pieces made with the other split table, or 0."""
+    def _match_other_pieces(self, pieces: list[bytes], number: int) -> int:
+        """Return the line of the near duplicate for the other pieces of a row near a limit, or 0."""
         if self._lines.keys().isdisjoint(_keys(pieces[-SKETCH_SIZE:])):
             return 0  # these pieces are the sketch: those of a template would be known
         return self._find_match(self._sketch(pieces), before=number)

@@ -147,6 +147,53 @@ def test_near_duplicates_of_every_length_are_found(
     assert len(right) >= 0.95 * len(rows)
 
 
+@pytest.mark.parametrize("words", [44, 47, 60])
+def test_rows_with_edits_are_found_by_the_ends_of_long_answers(
+    make_row: Any, run_scanner: Any, words: int
+) -> None:
+    """Answers of about the size from which an answer alone is the sketch, and longer ones."""
+    rng = random.Random(words)
+    rows = [make_row(prose(rng, 60), prose(rng, words)) for _ in range(200)]
+    edited = []
+    for row in rows:
+        texts = [message["content"].split(" ") for message in row["messages"]]
+        for text in rng.choices(texts, k=2):
+            text[rng.randrange(len(text))] = "changed"
+        edited.append(make_row(*map(" ".join, texts)))
+    issues = run_scanner(NearOnly(), rows + edited)
+    right = [f for f in issues if f.detail == f"nearly the same as line {f.line - 200}"]
+    assert len(right) >= 0.94 * len(rows)
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_questions_tell_rows_with_one_long_answer_apart(
+    make_row: Any, run_scanner: Any, turns: int
+) -> None:
+    rng = random.Random(turns)
+    answers = [prose(rng, 70) for _ in range(4)]
+
+    def row(question: str) -> Any:
+        if turns == 1:
+            return make_row(question, rng.choice(answers))
+        texts = question, prose(rng, 9), "Okay, thank you.", answers[len(question) % 4]
+        roles = ("user", "assistant") * 2
+        return {
+            "messages": [
+                {"role": role, "content": text} for role, text in zip(roles, texts, strict=True)
+            ]
+        }
+
+    rows = [row(f"{prose(rng, 14)}?") for _ in range(600)]
+    copies = []
+    for original in rows[::6]:
+        first, *later = original["messages"]
+        question = first["content"].replace(" ", ", ", 1)
+        copies.append({"messages": [first | {"content": question}, *later]})
+    issues = run_scanner(NearOnly(), rows + copies)
+    right = [f for f in issues if f.detail == f"nearly the same as line {(f.line - 601) * 6 + 1}"]
+    assert len(issues) == len(right) >= 0.8 * len(copies)
+
+
 def test_near_duplicate_in_the_same_block_is_found_and_no_row_matches_itself(
     make_row: Any, run_scanner: Any
 ) -> None:
