@@ -173,7 +173,8 @@ class DuplicateScanner:
         prompts, hashes = [], []
         for index, texts in enumerate(conversations):
             if texts:
-                prompt = hash(tuple(texts[:-1]))
+                # most rows have three texts, for which the tuple is made faster
+                prompt = hash((texts[0], texts[1]) if len(texts) == 3 else tuple(texts[:-1]))
                 hashes.append(hash((prompt, texts[-1])))
             else:
                 row = rows[index]

@@ -135,10 +135,8 @@ class _SketchedRows:
             answer_size = len(answer)
             if answer_size >= LONG_ANSWER_CHARS:
                 translated = answer[answer_tail].encode().translate(_ANSWER_SPLIT_TABLE)
-                first = texts[1] if texts else question
-                self.letters.append(
-                    hash((translated, first[_QUESTION_END], question[_QUESTION_END]))
-                )
+                first = texts[1][_QUESTION_END] if texts and len(texts) > 3 else ""
+                self.letters.append(hash((translated, question[_QUESTION_END], first)))
             else:
                 if texts and len(texts) > 3:
                     question = join_question(texts[1:-1])
@@ -251,7 +249,9 @@ class NearDuplicateScanner:
     def _find_candidates(self, block: _SketchedRows) -> list[tuple[int, int]]:
         """Return each row that may repeat an earlier row, with that row's line, and store the rows."""
         lines = [*_repeat_each(block.numbers, block.sizes)]
-        known_lines = map(self._lines.setdefault, block.keys, lines)
+        known_lines = [*map(self._lines.setdefault, block.keys, lines)]
+        if known_lines == lines and not block.near_limit:
+            return []  # as for most blocks
         candidates = set(compress(lines, map(ne, known_lines, lines)))
         matches = []
         for number in sorted(candidates | block.near_limit):

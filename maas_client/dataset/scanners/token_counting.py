@@ -107,10 +107,14 @@ class EstimatedCounter:
         """Estimate from the texts of rows: system (or empty), user, assistant, user, assistant, ..."""
         totals, learned = [], []
         for row in texts:
-            sizes = [*map(size, row)]
-            count = len(sizes)
-            answers = sizes[2] if count == 3 else sum(sizes[2::2])
-            totals.append(int(sum(sizes) * tokens_per_unit) + MESSAGE_TOKENS * count)
+            count = len(row)
+            if count == 3:  # most rows of most files
+                answers = size(row[2])
+                total = size(row[0]) + size(row[1]) + answers
+            else:
+                sizes = [*map(size, row)]
+                answers, total = sum(sizes[2::2]), sum(sizes)
+            totals.append(int(total * tokens_per_unit) + MESSAGE_TOKENS * count)
             learned.append(int(answers * tokens_per_unit) + count // 2)
 
         def prompt(index: int) -> int:
