@@ -55,6 +55,7 @@ async def test_what_the_instant_engine_simulated_says_so(client: Any, train: Pat
     ]
     assert {type(each).__name__ for each in found} == {"Job", "Model", "Deployment"}
     assert all(each.simulated and "simulated=True" in repr(each) for each in found)
+    await client.deployments.delete("marked")
 
 
 async def test_foundry_says_under_which_name_a_file_is_stored(
