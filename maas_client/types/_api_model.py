@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import RLock
 from typing import Any, ClassVar
 
@@ -94,20 +94,29 @@ class SimulatableModel(ApiModel):
             yield "simulated", True
 
 
-def html_table(rows: Iterable[tuple[str, object]], caption: str = "") -> str:
-    """Return an HTML table of names and values for notebooks.
+def html_table(
+    rows: Iterable[Sequence[object]], *, caption: str = "", head: Sequence[str] = ()
+) -> str:
+    """Return an HTML table for notebooks.
 
     Args:
-        rows: Names and values. Rows whose value is None or empty text are left out.
+        rows: The values of each row. Without ``head`` the first is the name of the second. Rows whose last
+            value is None or empty text are left out.
         caption: A title above the table.
+        head: The names of the columns.
     """
     from html import escape
 
-    cells = "".join(
-        f"<tr><th style='text-align:left'>{escape(name)}</th>"
-        f"<td style='text-align:left'>{escape(str(value))}</td></tr>"
-        for name, value in rows
-        if value is not None and value != ""
-    )
+    def row(values: Sequence[object], first_tag: str, tag: str) -> str:
+        tags = [first_tag, *[tag] * (len(values) - 1)]
+        cells = "".join(
+            f"<{tag} style='text-align:left'>{escape(str(value))}</{tag}>"
+            for tag, value in zip(tags, values, strict=True)
+        )
+        return f"<tr>{cells}</tr>"
+
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f"<table>{title}{cells}</table>"
+    top = row(head, "th", "th") if head else ""
+    listed = (values for values in rows if values[-1] not in (None, ""))
+    body = "".join(row(values, "td" if head else "th", "td") for values in listed)
+    return f"<table>{title}{top}{body}</table>"

@@ -132,4 +132,4 @@ class Evaluation(FrozenModel):
         rows.append(("refused", len(self.refused) or None))
         rows.append(("skipped", len(self.skipped) or None))
         rows.append(("answers", "simulated by the instant engine" if self.simulated else None))
-        return html_table(rows, "Evaluation")
+        return html_table(rows, caption="Evaluation")

@@ -102,7 +102,7 @@ class Job(SimulatableModel):
             ),
             ("studio", self.studio_url),
         ]
-        return html_table(rows, f"Job {self.name}")
+        return html_table(rows, caption=f"Job {self.name}")
 
 
 class JobEvent(ApiModel):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from maas_client.errors import DatasetError
-from maas_client.types._api_model import FrozenModel
+from maas_client.types._api_model import FrozenModel, html_table
 
 __all__ = ["FileReport", "Problem", "Severity", "ValidationReport"]
 
@@ -195,24 +195,12 @@ class ValidationReport(FrozenModel):
             for p in file.problems
             if p.severity == severity
         ]
-        html = _html_rows(("file", "", "examples", "lines", "errors", "warnings"), files)
+        html = html_table(files, head=("file", "", "examples", "lines", "errors", "warnings"))
         if problems:
             listed = problems[:_HTML_PROBLEMS]
-            html += _html_rows(("file", "line", "severity", "code", "problem"), listed)
+            html += html_table(listed, head=("file", "line", "severity", "code", "problem"))
         if len(problems) > _HTML_PROBLEMS:
             html += (
                 f"<p>{len(problems) - _HTML_PROBLEMS:,} more problems are listed in the report.</p>"
             )
         return html
-
-
-def _html_rows(names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    from html import escape
-
-    style = " style='text-align:left'"
-    head = "".join(f"<th{style}>{escape(name)}</th>" for name in names)
-    body = "".join(
-        "<tr>" + "".join(f"<td{style}>{escape(value)}</td>" for value in row) + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
