@@ -1,6 +1,8 @@
 # Two commands for a fresh machine: `make demo` and `make test`. Each does its own set-up.
 PYTHON ?= python3
 BIN := .venv/bin
+# Without bytecode each of some hundred processes would compile what it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup semantic-kernel azure-cli go demo docs test test-floors lint soak clean
 

@@ -120,7 +120,7 @@ def test_notebook_view_of_an_evaluation() -> None:
 
 
 def test_html_table_escapes_and_skips_empty_values() -> None:
-    html = html_table([("a<", "b>"), ("c", None), ("d", ""), ("e", 0)], "T&T")
+    html = html_table([("a<", "b>"), ("c", None), ("d", ""), ("e", 0)], caption="T&T")
     assert "a&lt;" in html
     assert "b&gt;" in html
     assert "T&amp;T" in html
