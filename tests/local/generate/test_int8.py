@@ -18,6 +18,7 @@ from maas_client.local.generate.engine import InferenceEngine  # noqa: E402
 from maas_client.local.generate.int8 import int8_linear  # noqa: E402
 from maas_client.local.generate.model import InferenceModel  # noqa: E402
 from maas_client.local.generate.protocol import GenerationError  # noqa: E402
+from maas_client.local.machine.onednn import Matmul  # noqa: E402
 from tests.local.generate.conftest import BaseUnderTest  # noqa: E402
 
 TOKENS = [3 * n % 250 for n in range(40)]
@@ -82,7 +83,11 @@ def test_prompt_multiplies_integers_where_their_sums_are_exact(
         product = (x.double() @ weight.double()).int()
         return product.clamp(-(2**15), 2**15 - 1) if saturates else product
 
+    def pack(values: torch.Tensor, scale: torch.Tensor) -> Matmul:
+        return lambda x, _: int8._integer_product(x, values) * scale
+
     monkeypatch.setattr(torch, "_int_mm", multiply)
+    monkeypatch.setattr(int8, "_packed_linear", pack)
     torch.manual_seed(0)
     weight, x = torch.randn(96, 64), torch.randn(2, 7, 64)
     x[0, 3] *= 1000
@@ -95,6 +100,21 @@ def test_prompt_multiplies_integers_where_their_sums_are_exact(
     assert row_counts == ([] if saturates else [28, 28]), "two rows of bytes for each token"
     product(x[:, :1], None)
     assert len(row_counts) == (0 if saturates else 2), "a token that is decoded"
+
+
+@pytest.mark.skipif(not int8._has_integer_product(), reason="sums of bytes saturate here")
+@pytest.mark.parametrize("shape", [(1, 1), (8, 1), (2, 5)])
+def test_output_layer_rounds_inputs_to_16_bits(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    values = torch.randint(-127, 128, (64 * int8._WIDE, 64)).float()
+    values[:, 0] = 127
+    x = torch.randn(*shape, 64)
+    expected = torch.nn.functional.linear(x, values / 128)
+    product = int8_linear(values / 128)
+    assert (product(x, None) - expected).norm() < 1e-4 * expected.norm()
+    bias = torch.randn(len(values))
+    assert torch.equal(product(x, bias), product(x, None) + bias)
+    assert torch.equal(product(x[:1, -1:], None), product(x, None)[:1, -1:])
 
 
 def test_prompt_does_not_depend_on_how_it_is_divided() -> None:
