@@ -273,7 +273,12 @@ async def read_json(request: Request) -> dict[str, Any]:
     """Return the body of a request, a JSON object. Raises ``ApiError`` (400) for another one."""
     raw = await request.body()
     try:
-        value = json.loads(raw or b"{}", parse_constant=_reject_constant, parse_float=_parse_float)
+        value = json.loads(
+            raw.decode("utf-8-sig", "surrogatepass") or "{}",
+            parse_constant=_reject_constant,
+            parse_float=_parse_float,
+            object_pairs_hook=_to_object,
+        )
         if b"\\u" in raw or not raw.isascii():  # no response could repeat half of a surrogate pair
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -284,6 +289,16 @@ async def read_json(request: Request) -> dict[str, Any]:
         raise user_error("The request's body is not valid JSON.") from None
     if not isinstance(value, dict):
         raise user_error("The request's body must be a JSON object.")
+    return value
+
+
+def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object. A repeated key is refused: readers differ in which of its values counts."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise user_error(f"The request's body has the key {repeated[:40]!r} twice.")
     return value
 
 

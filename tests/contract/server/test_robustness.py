@@ -133,6 +133,9 @@ def check_error(path: str, response: httpx.Response) -> None:
         (b"-1e999", "too large: -1e999"),
         (b"9" * 400 + b".5", "too large: 999"),
         (b"NaN", "not valid JSON"),
+        (b'"x", "model": "y"', "the key 'model' twice"),
+        (b'{"a": 1, "\\u0061": 1}', "the key 'a' twice"),
+        ("1".encode("utf-16"), "not valid JSON"),
     ],
 )
 def test_what_no_response_could_contain_is_400(server, text, reason):
