@@ -121,6 +121,22 @@ def make_transport(url: str, http: H, **options: Any) -> Transport[H]:
     return Transport(Connection(scope, CLOUDS["public"], None, local_origin=url, **options), http)
 
 
+@pytest.fixture(autouse=True)
+def close_clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the clients of a test: their sockets would be a warning in whatever test collects the garbage."""
+    created: list[SyncHttpClient] = []
+    init = SyncHttpClient.__init__
+
+    def record(self: SyncHttpClient, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        created.append(self)
+
+    monkeypatch.setattr(SyncHttpClient, "__init__", record)
+    yield
+    for client in created:
+        client.close()
+
+
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
     scripted_server = ScriptedServer()
