@@ -11,9 +11,9 @@ import math
 import re
 from ast import literal_eval
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache, wraps
+from functools import cache
 from os import PathLike
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError
@@ -91,24 +91,6 @@ _OTHERS = frozenset(
 """Annotations of identifiers, which ``flows.identifiers`` checks: its messages say where to find one."""
 
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def checks_arguments(*unchecked: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorate a function so that its arguments are checked, but for those that it checks itself."""
-
-    def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        @wraps(function)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-            check_arguments(function, args, {k: v for k, v in kwargs.items() if k not in unchecked})
-            return function(*args, **kwargs)
-
-        return wrapper
-
-    return decorate
-
-
 def check_arguments(
     function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> None:
@@ -125,8 +107,18 @@ def check_arguments(
     for name, (options, kinds) in checks.items():
         if name in given and not any(check(given[name]) for check in options):
             raise ConfigError(
-                Text.format("{} must be {}, not {}", Argument(name), kinds, _describe(given[name]))
+                Text.format(
+                    "{} must be {}, not {}", Argument(name), kinds, describe_value(given[name])
+                )
             )
+
+
+def check_type(name: str, value: object, kind: Any, kind_name: str) -> None:
+    """Raise ``ConfigError`` if an argument is not of a type, which the message calls ``kind_name``."""
+    if not isinstance(value, kind):
+        raise ConfigError(
+            Text.format("{} must be {}, not {}", Argument(name), kind_name, describe_value(value))
+        )
 
 
 @cache
@@ -172,7 +164,8 @@ def _find_check(part: str) -> tuple[_Check | None, str]:
     return None, ""
 
 
-def _describe(value: object) -> str:
+def describe_value(value: object) -> str:
+    """Return what a value is, without the value: it may be a key or text of the user."""
     if isinstance(value, float) and math.isnan(value):
         return "nan"
     if isinstance(value, int) and abs(value) >= _INT_LIMIT:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
+from maas_client._argument_types import check_type
 from maas_client._local_server import LocalServer, ServerRecord, find_key
 from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import find_invalid_character, hide
@@ -97,6 +98,8 @@ def build_connection(options: ConnectionOptions, http: Any) -> Connection:
     _check_key(options)
     check_number("timeout", options.timeout_s, may_equal=False)
     check_number("max_retries", options.max_retries, is_whole=True)
+    if not callable(getattr(options.credential, "get_token", None)):
+        check_type("credential", options.credential, type(None), "an object with get_token")
     cloud = _resolve_cloud(options)
     is_local = options.local_origin is not None
     return Connection(
@@ -216,6 +219,7 @@ class Constructors(ABC):
             ...     subscription_id="...", resource_group="ml", workspace="tickets"
             ... )
         """
+        check_type("config", config, str | Path | None, "a path")
         settings = Settings.load(
             subscription_id=subscription_id,
             resource_group=resource_group,
@@ -282,6 +286,7 @@ class Constructors(ABC):
         Example:
             >>> client = maas.Client.foundry(endpoint="https://tickets.openai.azure.com", api_key="...")
         """
+        check_type("api_key", api_key, str | None, "a text")
         api_key = hide(api_key)
         settings = Settings.load(
             foundry_endpoint=endpoint,
@@ -360,7 +365,9 @@ class Constructors(ABC):
         Example:
             >>> client = maas.Client.local()
         """
+        check_type("api_key", api_key, str | None, "a text")
         api_key = hide(api_key)
+        check_type("keep", keep, bool, "True or False")
         settings = Settings.load(
             url=url, dialect=dialect, api_key=api_key, ca_file=ca_file, engine=engine
         )
@@ -431,6 +438,7 @@ class Constructors(ABC):
             >>> os.environ["MAAS_BACKEND"] = "local"
             >>> client = maas.Client.from_env(timeout=30)
         """
+        check_type("profile", profile, str | None, "a text")
         with Settings.use_profile(profile):
             backend = Settings.load().require("backend").lower()
             if backend == "local":

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+from maas_client._argument_types import check_type
 from maas_client._messages import Argument, Text
 from maas_client._secret import Secret
 from maas_client.errors import ConfigError
@@ -345,6 +346,8 @@ class Settings:
             environ: The variables to read instead of the environment.
             **arguments: Values by setting key; one that is not None overrides the environment.
         """
+        for key, value in arguments.items():
+            check_type(key.removeprefix("foundry_"), value, str | None, "a text")
         env: Mapping[str, str] = os.environ if environ is None else environ  # noqa: TID251 - the one place
         named = arguments.get("profile") or _named_profile.get()
         name, profile, name_origin = _select_profile(env, named)

@@ -77,8 +77,12 @@ def validate(
         >>> maas.validate(frame).summary()  # a DataFrame with a column "messages"
         Counter({'CHAT_ROLE_UNKNOWN': 12, 'QUALITY_DUPLICATE': 3})
     """
+    from maas_client._argument_types import check_arguments
     from maas_client.dataset.file_validator import ValidateOptions, validate_files
 
+    given = {"model": model, "target": target, "method": method, "ignore": ignore, "warn": warn,
+             "epochs": epochs, "content": content, "progress": progress}  # fmt: skip
+    check_arguments(validate, (), given)
     options = ValidateOptions(
         model=model,
         target=target,
