@@ -286,7 +286,6 @@ class Constructors(ABC):
         Example:
             >>> client = maas.Client.foundry(endpoint="https://tickets.openai.azure.com", api_key="...")
         """
-        check_type("api_key", api_key, str | None, "a text")
         api_key = hide(api_key)
         settings = Settings.load(
             foundry_endpoint=endpoint,
@@ -365,9 +364,7 @@ class Constructors(ABC):
         Example:
             >>> client = maas.Client.local()
         """
-        check_type("api_key", api_key, str | None, "a text")
         api_key = hide(api_key)
-        check_type("keep", keep, bool, "True or False")
         settings = Settings.load(
             url=url, dialect=dialect, api_key=api_key, ca_file=ca_file, engine=engine
         )
@@ -438,7 +435,6 @@ class Constructors(ABC):
             >>> os.environ["MAAS_BACKEND"] = "local"
             >>> client = maas.Client.from_env(timeout=30)
         """
-        check_type("profile", profile, str | None, "a text")
         with Settings.use_profile(profile):
             backend = Settings.load().require("backend").lower()
             if backend == "local":

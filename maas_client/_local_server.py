@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from maas_client import errors
+from maas_client._argument_types import check_type
 from maas_client._file_lock import try_lock
 from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import Secret, hide
@@ -303,6 +304,7 @@ class LocalServer:
     """
 
     def __init__(self, settings: Settings, *, keep: bool = False) -> None:
+        check_type("keep", keep, bool, "True or False")
         self._folder = state_folder(settings)
         self._engine = settings.engine
         self._is_engine_required = settings.origin("engine") == "argument"

@@ -14,6 +14,7 @@ import re
 from typing import SupportsIndex
 from urllib.parse import urlsplit
 
+from maas_client._argument_types import check_type
 from maas_client.errors import MaasError
 
 _SIGNATURE = re.compile(r"(?i)([?&](?:sig|signature|key|code|token|sas)=)[^&]+")
@@ -59,7 +60,8 @@ class SignedUrl(Secret):
 
 
 def hide(secret: str | None) -> Secret | None:
-    """Wrap a key that may be missing."""
+    """Wrap a key that may be missing. Raises ``ConfigError`` for one that is no text."""
+    check_type("api_key", secret, str | None, "a text")
     return None if secret is None else Secret(secret)
 
 

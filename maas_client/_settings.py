@@ -373,6 +373,7 @@ class Settings:
     @contextmanager
     def use_profile(name: str | None) -> Iterator[None]:
         """Let ``load`` use this profile in the block, as if each call named it. None changes nothing."""
+        check_type("profile", name, str | None, "a text")
         token = _named_profile.set(name or _named_profile.get())
         try:
             yield

@@ -268,3 +268,50 @@ def test_messages_of_wrong_types_are_refused(messages: Any) -> None:
         for call in (client.chat.complete, lambda *args: list(client.chat.stream(*args))):
             with pytest.raises(maas.ConfigError, match=r"^messages must be a list of messages"):
                 call("d", messages)
+
+
+WRONG_OPTIONS: dict[str, list[Any]] = {
+    name: [0, 5, 1.5, True, b"x", [], {}, ["x"], object()]
+    for name in ("subscription_id", "resource_group", "workspace", "resource_id", "cloud", "ca_file",
+                 "endpoint", "account_id", "api_key", "url", "dialect", "engine", "profile", "config")
+} | {"credential": [0, "key", b"x", [], object()], "keep": ["no", "", 0, 1, None, []]}  # fmt: skip
+CONSTRUCTORS: dict[str, dict[str, Any]] = {
+    "azureml": {"subscription_id": "s", "resource_group": "g", "workspace": "w"},
+    "foundry": {"endpoint": "https://x.openai.azure.com", "api_key": "k"},
+    "local": {},
+    "from_env": {},
+}
+
+
+@pytest.mark.parametrize("constructor", CONSTRUCTORS)
+def test_options_of_wrong_types_are_refused_by_the_constructors(
+    constructor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAAS_START_SERVER", "0")
+    for cls in (maas.Client, maas.AsyncClient):
+        make = getattr(cls, constructor)
+        for name, values in WRONG_OPTIONS.items():
+            for value in values if name in inspect.signature(make).parameters else ():
+                given = {k: v for k, v in CONSTRUCTORS[constructor].items() if k != "api_key"}
+                with pytest.raises(ConfigError, match=rf"^{name}= must be "):
+                    make(**{**given, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "model": WRONG_TYPES["str"],
+        "target": WRONG_TYPES["str"],
+        "method": WRONG_TYPES["str"],
+        "ignore": WRONG_TYPES["Sequence[str]"],
+        "warn": WRONG_TYPES["Sequence[str]"],
+        "epochs": WRONG_TYPES["float"],
+        "content": WRONG_TYPES["bool"],
+        "progress": WRONG_TYPES["Callable"],
+    }.items(),
+)
+def test_arguments_of_wrong_types_are_refused_by_validate(name: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(ConfigError, match=rf"^{name}= must be "):
+            maas.validate([{"messages": []}], **{name: value})
+    assert maas.validate([{"messages": []}], ignore=iter(["CHAT_*"]), progress=print).files
