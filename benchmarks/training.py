@@ -195,12 +195,13 @@ def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
 
 def _in_order(examples: Any, config: Any, limits: Any) -> Iterator[Any]:
     """Yield batches in the file's order, which the peers follow too."""
-    from maas_client.local.training.packing import Batch, divide_items, group_examples
+    from maas_client.local.training.packing import Batch, divide_into_packs, group_examples
 
     for start in range(0, len(examples), BATCH):
         step_examples = examples[start : start + BATCH]
         packs = [
-            divide_items(documents, limits) for documents in group_examples(step_examples, limits)
+            divide_into_packs(documents, limits)
+            for documents in group_examples(step_examples, limits)
         ]
         learned = sum(example.learned_tokens for example in step_examples)
         yield Batch(

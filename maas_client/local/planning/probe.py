@@ -22,7 +22,12 @@ from maas_client.local.training import adapters, attention, load_base, strategie
 from maas_client.local.training.data import Example
 from maas_client.local.training.fused_modules import fuse_modules
 from maas_client.local.training.model_loss import ModelWithLoss
-from maas_client.local.training.packing import Batch, PackLimits, divide_items, effective_limits
+from maas_client.local.training.packing import (
+    Batch,
+    PackLimits,
+    divide_into_packs,
+    effective_limits,
+)
 from maas_client.local.training.train import RunProgress, create_optimizer, train
 
 
@@ -159,7 +164,7 @@ def random_batch(
         )
     learned = sum(example.learned_tokens for example in examples)
     return Batch(
-        [divide_items(examples, limits)],
+        [divide_into_packs(examples, limits)],
         sum(lengths),
         learned,
         0.0,

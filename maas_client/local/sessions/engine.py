@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,20 +25,12 @@ from maas_client.local.sessions.sampling import sample, swapped_weights
 from maas_client.local.training import adapters, checkpoints, load_base, save, strategies
 from maas_client.local.training.data import Example
 from maas_client.local.training.model_loss import ModelWithLoss, token_losses
-from maas_client.local.training.packing import PackLimits, group_examples, lay_out
+from maas_client.local.training.pack_threads import add_gradients
+from maas_client.local.training.packing import PackLimits, divide_items, group_examples, lay_out
 from maas_client.local.training.train import create_optimizer
 
 _SNAPSHOTS_KEPT = 8
 """Sampler weights in memory; older ones are dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """The result of a pass over one pack."""
-
-    loss: torch.Tensor
-    logprobs: torch.Tensor
-    """Of all target tokens, without gradient."""
 
 
 class SessionEngine:
@@ -63,7 +54,10 @@ class SessionEngine:
         self._tokenizer = load_base.load_tokenizer(base["folder"])
         template, _ = load_base.detect_template(self._tokenizer, TEMPLATES[base["template"]])
         model = load_base.load_model(base["folder"], config, device)
-        self._limits = PackLimits(longrope_threshold=load_base.longrope_threshold(model))
+        self._limits = PackLimits(
+            threads=load_base.pack_threads(model, device),
+            longrope_threshold=load_base.longrope_threshold(model),
+        )
         self._model, _ = adapters.make_trainable(model, config)
         self._module = _TokenModel(self._model)
         self._end_ids = self._stop_tokens(template.stop_strings)
@@ -128,19 +122,28 @@ class SessionEngine:
     def _forward(self, request: Mapping[str, Any], *, with_gradients: bool) -> dict[str, Any]:
         started_at, total = time.monotonic(), 0.0
         data: list[dict[str, Any]] = request["data"]
-        logprobs: list[list[float]] = []
-        for group in self._groups(data):
-            output = self._module.run(group, request, self._strategy.device)
-            check_logprobs(output.logprobs)
-            if not math.isfinite(float(output.loss.detach())):
+        logprobs: list[list[float]] = [[] for _ in data]
+
+        def run(part: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+            loss, values = self._module.run(
+                [data[example.line] for example in part], request, self._strategy.device
+            )
+            check_logprobs(values)
+            if not math.isfinite(float(loss.detach())):
                 raise InvalidRequestError(
                     "The loss is not a finite number. Check logprobs, advantages and weights."
                 )
-            if with_gradients and output.loss.requires_grad:
-                self._strategy.backward(output.loss)
-            total += float(output.loss.detach())
-            values = iter(output.logprobs.tolist())
-            logprobs += [list(islice(values, len(datum["tokens"]))) for datum in group]
+            return loss, values
+
+        examples = [Example(datum["tokens"], [], number) for number, datum in enumerate(data)]
+        for group in group_examples(examples, self._limits):
+            parts = divide_items(group, self._limits) if with_gradients else [group]
+            results = add_gradients(run, parts, self._strategy)
+            for part, (loss, values) in zip(parts, results, strict=True):
+                total += float(loss)
+                remaining = iter(values.tolist())
+                for example in part:
+                    logprobs[example.line] = list(islice(remaining, example.tokens))
         seconds, tokens = time.monotonic() - started_at, sum(len(d["tokens"]) for d in data)
         metrics = {
             "training_tokens": tokens,
@@ -155,12 +158,6 @@ class SessionEngine:
             "loss_tokens": _count_loss_tokens(request),
             "metrics": metrics,
         }
-
-    def _groups(self, data: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-        """Yield the examples that share a pack, in order."""
-        examples = [Example(datum["tokens"], [], number) for number, datum in enumerate(data)]
-        for group in group_examples(examples, self._limits):
-            yield [data[example.line] for example in group]
 
     def optim_step(self, adam: Mapping[str, float]) -> dict[str, Any]:
         """Apply the accumulated gradients with AdamW."""
@@ -258,8 +255,8 @@ class _TokenModel(ModelWithLoss):
 
     def run(
         self, group: Sequence[Mapping[str, Any]], request: Mapping[str, Any], device: torch.device
-    ) -> _Output:
-        """Return the loss of the targets with a weight, and the log probabilities of all targets."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of the targets with a weight, and the log probabilities of all, without gradient."""
         layout = lay_out([datum["tokens"] for datum in group])
         positions = [position for document in layout.positions for position in document]
         targets, weights, advantages, sampled = (
@@ -289,4 +286,4 @@ class _TokenModel(ModelWithLoss):
             every[others] = -token_losses(
                 hidden.detach().index_select(0, others), output_weight, targets[others]
             )
-        return _Output(loss, every)
+        return loss, every

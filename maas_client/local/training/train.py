@@ -12,7 +12,7 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.local.resources.training_config import TrainingConfig
-from maas_client.local.training.pack_threads import run_packs
+from maas_client.local.training.pack_threads import add_gradients
 from maas_client.local.training.packing import Batch
 from maas_client.local.training.preference_loss import REWARD_SUMS, reward_metrics
 from maas_client.local.training.strategies import Strategy
@@ -79,7 +79,12 @@ def train(
         reward_sums = torch.zeros(REWARD_SUMS, device=engine.device)
         for is_last, packs in _flag_last(batch.packs):
             with engine.accumulate(is_last):
-                results = run_packs(model, packs, config.processes / batch.loss_terms, engine)
+                results = add_gradients(
+                    lambda pack: model(*pack.to(engine.device)),
+                    packs,
+                    engine,
+                    factor=config.processes / batch.loss_terms,
+                )
             for loss, statistics in results:
                 loss_sum += loss
                 if batch.pairs:

@@ -13,7 +13,7 @@ from maas_client.local.resources.training_config import TrainingConfig  # noqa: 
 from maas_client.local.training.data import Example  # noqa: E402 - after the skip
 from maas_client.local.training.packing import (  # noqa: E402
     PackLimits,
-    divide_items,
+    divide_into_packs,
     evaluation_batches,
     group_examples,
     pack_examples,
@@ -121,14 +121,14 @@ def test_examples_are_divided_among_threads_if_that_is_faster(
 ) -> None:
     examples = [example(line, length) for line, length in enumerate(lengths)]
     limits = PackLimits(threads=threads, shares_prefixes=False)
-    packs = divide_items(examples, limits)
+    packs = divide_into_packs(examples, limits)
     assert sorted(len(pack.input_ids) for pack in packs) == sorted(sizes)
     assert sum(len(pack.targets) for pack in packs) == sum(e.learned_tokens for e in examples)
 
 
 def test_documents_with_a_long_shared_prefix_stay_in_one_pack() -> None:
     answers = documents(*[(range(500), range(1000 * n, 1000 * n + 50)) for n in (1, 2, 3, 4)])
-    (pack,) = divide_items(answers, PackLimits(threads=2))
+    (pack,) = divide_into_packs(answers, PackLimits(threads=2))
     assert len(pack.input_ids) == 500 + 4 * 50
 
 

@@ -261,15 +261,16 @@ def test_resumed_session_continues_to_the_same_weights(base: BaseWeights, tmp_pa
         assert torch.equal(weight, resumed._strategy.weights[name])
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 def test_session_gives_the_bytes_of_a_job(
-    base: BaseWeights, examples: list[Example], data: Data, tmp_path: Path
+    threads: int, base: BaseWeights, examples: list[Example], data: Data, tmp_path: Path
 ) -> None:
     settings = {
         "lora_r": 8, "lora_alpha": 16, "seed": 7, "batch_size": 4, "epochs": 1, "learning_rate": 1e-3,
         "lr_scheduler_type": "constant", "weight_decay": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.95,
         "adam_epsilon": 1e-12, "max_grad_norm": 0.0,
     }  # fmt: skip
-    job = run_job(spec(base, data, tmp_path / "job", settings))
+    job = run_job(spec(base, data, tmp_path / "job", settings, threads=threads))
     assert job[-1]["event"] == "done"
     engine = engine_of(base, tmp_path / "session")
     order = epoch_order(12, seed=7, epoch=0)
