@@ -137,7 +137,7 @@ def _validate(path: str) -> None:
     """Raise for a file with invalid rows: scores of the valid ones alone would mislead."""
     from maas_client.dataset import validate
 
-    if Path(path).is_file():
+    if Path(path).exists():
         validate(path, target="local", content=False).raise_if_invalid()
 
 

@@ -223,6 +223,11 @@ class Server:
         path = self.config.ready_file
         if path is None:
             return
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ConfigError(  # the server would delete the device itself
+                f"the ready file {path} is a pipe or a device",
+                hint="Give --ready-file the path of a file.",
+            )
         probe = path.with_name(f".{path.name}.{os.getpid()}")
         with _ready_file_errors(path):
             write_private_file(probe, "")

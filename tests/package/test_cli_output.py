@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -323,6 +324,27 @@ def test_option_without_effect_is_refused(
     monkeypatch.setenv("MAAS_URL", NOBODY)
     assert cli.main([TRAIN if word == "FILE" else word for word in command.split(" ")]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "validate FILE --target local --html PIPE",
+        "validate FILE --target local --fix PIPE",
+        "datasets convert FILE PIPE",
+        "datasets split FILE --train PIPE --validation VALIDATION",
+    ],
+)
+def test_pipes_and_devices_are_not_replaced_by_files(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As root, a report that was written to /dev/full replaced the device."""
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    words = {"FILE": TRAIN, "PIPE": str(pipe), "VALIDATION": str(tmp_path / "v.jsonl")}
+    assert cli.main([words.get(word, word) for word in command.split()]) == 1
+    assert f"{pipe} is a pipe or a device, which cannot be replaced" in capsys.readouterr().err
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize(

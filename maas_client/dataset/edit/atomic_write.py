@@ -30,8 +30,8 @@ def atomic_write(*paths: str | PathLike[str]) -> Iterator[tuple[BinaryIO, ...]]:
     deleted and the files at ``paths`` keep their old content.
 
     Raises:
-        ConfigError: A folder does not exist, a path is a folder or named as another binary file, or the same
-            path is given twice.
+        ConfigError: A folder does not exist, a path is a folder, a pipe or a device or named as another binary
+            file, or the same path is given twice.
     """
     targets = [Path(os.path.realpath(path)) for path in paths]
     if len(set(targets)) < len(targets):
@@ -43,6 +43,11 @@ def atomic_write(*paths: str | PathLike[str]) -> Iterator[tuple[BinaryIO, ...]]:
             raise ConfigError(f"the folder {target.parent} does not exist", hint="Create it first.")
         if target.is_dir():
             raise ConfigError(f"{target} is a folder", hint="Give the path of a file in it.")
+        if target.exists() and not target.is_file():  # the rename would replace the device itself
+            raise ConfigError(
+                f"{target} is a pipe or a device, which cannot be replaced",
+                hint="Give the path of a file.",
+            )
         _check_suffix(target)
     files: list[BinaryIO] = []
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -268,6 +270,16 @@ def test_messages_of_wrong_types_are_refused(messages: Any) -> None:
         for call in (client.chat.complete, lambda *args: list(client.chat.stream(*args))):
             with pytest.raises(maas.ConfigError, match=r"^messages must be a list of messages"):
                 call("d", messages)
+
+
+def test_evaluate_of_a_pipe_says_that_it_is_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "rows.jsonl"
+    os.mkfifo(pipe)
+    with maas.Client.local(url="http://127.0.0.1:9") as client:
+        with pytest.raises(maas.DatasetError, match="a pipe or a device; write it to a file first"):
+            client.evaluate("d", pipe)
+        with pytest.raises(ConfigError, match="file not found"):
+            client.evaluate("d", tmp_path / "missing.jsonl")
 
 
 WRONG_OPTIONS: dict[str, list[Any]] = {

@@ -265,6 +265,15 @@ def test_ready_file_that_cannot_be_written_is_one_sentence(tmp_path, kind):
     assert "Choose another --ready-file" in text
 
 
+def test_ready_file_that_is_a_pipe_is_refused_and_kept(tmp_path):
+    """As root, ``--ready-file /dev/null`` deleted the device."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    code, text = fails("--port", 0, "--state-dir", tmp_path / "state", "--ready-file", path)
+    assert (code, f"the ready file {path} is a pipe or a device" in text) == (1, True)
+    assert path.is_fifo()
+
+
 def test_ready_file_whose_folder_disappears_ends_the_server_cleanly(tmp_path):
     """The check at the start has passed, so the fault shows when the server is ready."""
     from maas_client.errors import ConfigError
