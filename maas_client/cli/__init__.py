@@ -226,7 +226,14 @@ def _format_error(error: Exception) -> str:
         from maas_client.cli import _messages
         from maas_client.cli._output import adapt_install_command
 
-        text = f"{_messages.full_error(error)}{_suggest_command(error)}"
+        text = _messages.full_error(error)
+        if isinstance(error, DatasetError) and error.report:
+            invalid = next((file.path for file in error.report.files if not file.ok), "")
+            text = _messages.name_file(text, invalid)
+        suggestion = _suggest_command(error)
+        if suggestion.startswith(" ") and not text.endswith("."):  # the text ends with a command
+            suggestion = f"; {suggestion[1].lower()}{suggestion[2:]}"
+        text += suggestion
         return adapt_install_command(" ".join(text.split()))
     if isinstance(error, OSError) and error.strerror:
         if error.filename:

@@ -13,6 +13,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maas_client._hyperparameter_table import HYPERPARAMETERS
@@ -227,6 +228,19 @@ def error_summary(error: MaasError) -> str:
 def error_hint(error: MaasError) -> str:
     """Return what to do, or an empty string."""
     return to_cli_terms(error.hint or "")
+
+
+def name_file(text: str, path: str) -> str:
+    """Return a text whose commands name a file instead of ``FILE``, so that they can be pasted.
+
+    A stream and rows in memory have no path: for them ``FILE`` stays.
+    """
+    if "FILE" not in text or not Path(path).is_file():
+        return text
+    return _FILE_ARGUMENT.sub(lambda match: match[1] + shlex.quote(path), text)
+
+
+_FILE_ARGUMENT = re.compile(r"(maas-client (?:datasets convert|validate) )FILE\b")
 
 
 def full_error(error: MaasError) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from maas_client.cli._messages import name_file
 from maas_client.dataset.report import first_per_code
 from maas_client.dataset.rules.service import describe_prediction
 from maas_client.dataset.scanners.secrets import mask_secrets
@@ -32,6 +33,27 @@ _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)")
 _SEPARATOR = re.compile(r"""[\s"']""")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _DELAY_S = 1.0
+
+
+def name_files(report: ValidationReport) -> ValidationReport:
+    """Return the report with hints whose commands name its files, for people; JSON keeps ``FILE``."""
+    return report.model_copy(
+        update={
+            "files": tuple(
+                file.model_copy(
+                    update={
+                        "problems": tuple(
+                            problem.model_copy(update={"hint": name_file(problem.hint, file.path)})
+                            if "FILE" in problem.hint
+                            else problem
+                            for problem in file.problems
+                        )
+                    }
+                )
+                for file in report.files
+            )
+        }
+    )
 
 
 def text_lines(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:

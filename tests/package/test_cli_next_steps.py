@@ -46,7 +46,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 def commands(text: str) -> list[list[str]]:
     """Return the commands in a text, as words; a sentence's end is not part of one."""
-    commands = re.findall(r"maas-client ((?:[a-z].*?))(?=\. [A-Z]|, then |[.,;]? *$)", text, re.M)
+    commands = re.findall(
+        r"maas-client ((?:[a-z].*?))(?=\. [A-Z]|; |, then |[.,;]? *$)", text, re.M
+    )
     return [shlex.split(command) for command in commands]
 
 
@@ -167,6 +169,26 @@ def test_an_invalid_file_with_a_blank_in_its_name(
     code, out, err = paste(run, err, "validate")
     assert code in (0, 3)  # three rows may be too few
     assert "new chats.jsonl" in out + err
+
+
+def test_a_file_of_another_format_names_the_command_that_converts_it(
+    run: Run, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "two columns.csv"
+    path.write_text("question,answer\n" + "What?,That.\n" * 12)
+    for words in (
+        ("validate", path.name),
+        ("validate", path.name, "--all"),
+        ("fine-tune", path.name, "--model", "Phi-3-mini", *options),
+    ):
+        code, out, err = run(*words)
+        assert code == 3
+        text = " ".join((out + err).split())
+        assert "FILE" not in re.sub("FILE_[A-Z]+", "", text)
+        code, _, err = paste(run, re.sub(r"(OUT\.jsonl).*", r"\1", text), "datasets convert")
+        assert code == 0, err
+        (tmp_path / "OUT.jsonl").unlink()
 
 
 def test_a_missing_file_has_no_further_problems(run: Run, options: list[str]) -> None:

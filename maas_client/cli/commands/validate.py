@@ -177,6 +177,8 @@ def _report_files(
         print_note(f"wrote {args.html}")
     if args.show_mask:
         _print_mask(args, names)
+    if not args.json:
+        report = _report.name_files(report)
     if args.show_mask and args.json:
         pass  # standard output holds one JSON document: the rows
     elif args.json:
