@@ -361,6 +361,7 @@ def _number_calls(messages: list[Row], repairs: list[str]) -> None:
             if result.get("role") != "tool":
                 break
             results.append(result)
+        _match_results(calls, results, repairs)
         has_ids = any(isinstance(call, dict) and call.get("id") for call in calls)
         has_ids = has_ids or any(result.get("tool_call_id") for result in results)
         if (
@@ -375,6 +376,20 @@ def _number_calls(messages: list[Row], repairs: list[str]) -> None:
             calls[at] = {**call, "id": f"call_{count}"}
             if results:
                 results[at]["tool_call_id"] = f"call_{count}"
+
+
+def _match_results(calls: list[Any], results: list[Row], repairs: list[str]) -> None:
+    """Give results without ids those of the calls before them, if there is one with the same name for each."""
+    if len(calls) != len(results) or any(result.get("tool_call_id") for result in results):
+        return
+    for call, result in zip(calls, results, strict=True):
+        function = call.get("function") if isinstance(call, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        if not name or not call.get("id") or result.get("name", name) != name:
+            return
+    repairs.append("gave tool results the ids of their calls")
+    for call, result in zip(calls, results, strict=True):
+        result["tool_call_id"] = call["id"]
 
 
 def _called_functions(message: Row) -> Iterator[Row]:

@@ -59,8 +59,16 @@ _CONTEXT_NAMES = (
 )
 
 
-_USER_NAMES = ("user", "human", "user_prompt", "user_message")
-_ASSISTANT_NAMES = ("assistant", "gpt", "bot", "assistant_response", "assistant_message")
+_USER_NAMES = ("user", "human", "q", "user_prompt", "user_message")
+_ASSISTANT_NAMES = (
+    "assistant",
+    "gpt",
+    "ai",
+    "bot",
+    "bot_response",
+    "assistant_response",
+    "assistant_message",
+)
 
 
 def _make_chat(
@@ -124,7 +132,7 @@ def from_prompt_completion(fields: Fields) -> Row:
     prompt = fields.get("prompt", "input_text", *_USER_NAMES, "source")
     if prompt is None:
         prompt = fields.get("context")
-    names = ("completion", "response", "output_text", *_ASSISTANT_NAMES, *ANSWER_NAMES)
+    names = ("completion", "response", "output_text", *_ASSISTANT_NAMES, *ANSWER_NAMES, "a")
     completion, name = fields.get(*names), fields.key_of(*names)
     if _is_turns(prompt) or _is_turns(completion):
         turns = _to_turns(fields, prompt, "prompt", "user")
@@ -205,6 +213,8 @@ def from_alpaca(fields: Fields) -> Row:
 def from_sharegpt(fields: Fields) -> Row:
     """Convert ``conversations``: turns with ``from`` and ``value``, with role and content, or pairs."""
     turns = fields.get("conversations", "conversation", "messages")
+    if isinstance(turns, str) and (transcript := parse_transcript(turns)):
+        return _make_chat(fields, transcript, [])
     if isinstance(turns, dict) and isinstance(turns.get("messages"), list) and len(turns) == 1:
         return _make_chat(fields, build_chat_messages(turns["messages"], fields, "messages"), [])
     if ROLE_BY_SPEAKER.get(str(fields.row.get("mask")).casefold()) == "user":  # NeMo
@@ -260,7 +270,7 @@ CLASSIFIED_NAMES = ("utterance", "review", "query", "tweet", "headline")
 
 def from_text(fields: Fields) -> Row:
     """Convert a text with marked turns."""
-    text = fields.get("text", "content")
+    text = fields.get("text", "content", "dialogue", "dialog", "transcript")
     messages = parse_transcript(text) if isinstance(text, str) else None
     if not messages and fields.has("role", "from", "speaker", "sender", "author", "user"):
         raise ConversionError(

@@ -15,6 +15,7 @@ from maas_client.dataset.formats.messages import (
     parse_json_text,
     tools_of,
 )
+from maas_client.dataset.formats.transcripts import parse_transcript
 
 _TURN = re.compile(r"^[ \t]*(SYSTEM|USER|ASSISTANT|FUNCTION RESPONSE)[ \t]*:", re.MULTILINE)
 _SPEAKERS = {
@@ -71,6 +72,9 @@ def _split_system(text: str) -> tuple[str, list[Any]]:
 def _add_turns(builder: MessageBuilder, text: str, fields: Fields) -> None:
     """Add the turns of a chat text."""
     matches = list(_TURN.finditer(text))
+    if not matches and (transcript := parse_transcript(text)):
+        builder.messages += transcript
+        return
     if not matches or text[: matches[0].start()].strip():
         raise ConversionError("chat does not begin with USER: or ASSISTANT:")
     ends = [match.start() for match in matches[1:]] + [len(text)]

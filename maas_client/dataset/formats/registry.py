@@ -6,7 +6,7 @@ says why it cannot. ``docs/reference/formats.md`` is checked against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -148,7 +148,8 @@ FORMATS: tuple[RowFormat, ...] = (
         "prompt and completion",
         _pairs("prompt")
         + _keys("context completion", "input_text output_text", "source target", "user assistant", "user bot",
-                "human assistant", "human gpt", "user_prompt assistant_response",
+                "human assistant", "human gpt", "human ai", "q a", "prompt output_text",
+                "user_message bot_response", "user_prompt assistant_response",
                 "user_message assistant_message", "user_message assistant_response"),
         converters.from_prompt_completion,
         '{"prompt": "Hi", "completion": "Hello."}',
@@ -184,7 +185,7 @@ FORMATS: tuple[RowFormat, ...] = (
     RowFormat(
         "text",
         "plain text",
-        _keys("text", "content"),
+        _keys("text", "content", "dialogue", "dialog", "transcript"),
         converters.from_text,
         '{"text": "### Human: Hi\\n### Assistant: Hello."}',
         "A text with marked turns (`### Human:`, `<|im_start|>user`, ...). Other text has no question and no "
@@ -416,13 +417,13 @@ def _check_unread(fields: Fields, chat: Row) -> Iterator[Note]:
         value = fields.row[key]
         is_column = is_mask_key(key) or is_text_key(key.strip(), value)
         matters = is_column or has_meaning(name) or OPTION_NAME.fullmatch(name) is not None
-        if matters and not fields.is_ignored(name) and not _is_repeated(value, contents, read):
+        if matters and not fields.is_ignored(name) and not is_repeated(value, contents, read):
             shown = key.strip() if is_column else describe_key(key)
             raise ConversionError(f"the key {shown} cannot be converted")
         yield KeyNote(key)
 
 
-def _is_repeated(value: Any, contents: list[str], read: list[str]) -> bool:
+def is_repeated(value: Any, contents: list[str], read: Sequence[str] = ()) -> bool:
     """Return whether a text is part of the converted messages, or contains the last two or all that was read.
 
     A text that contains them is the row in a prompt template.

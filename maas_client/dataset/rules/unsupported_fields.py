@@ -28,6 +28,7 @@ from maas_client.dataset.formats.labels import (
     weight_for,
 )
 from maas_client.dataset.formats.messages import SYSTEM_NAMES
+from maas_client.dataset.formats.registry import is_repeated
 from maas_client.dataset.issues import Issue, KeyPath
 
 Row = dict[str, Any]
@@ -35,7 +36,8 @@ Row = dict[str, Any]
 _SYSTEM_KEYS = frozenset(map(normalize_key, SYSTEM_NAMES))
 _MEANINGFUL_NAMES = """
 score scores rating reward rewards preference context contexts documents history chat_history choices options
-tool_choice response_format thinking reasoning reasoning_content images image audio audios videos prefix suffix
+prompt instruction input question tool_choice response_format thinking reasoning reasoning_content images image
+audio audios videos prefix suffix
 """
 _MEANINGFUL_KEYS = frozenset(
     map(
@@ -154,7 +156,8 @@ _RESPONSE_KEYS = frozenset(map(normalize_key, RESPONSE_NAMES))
 
 
 def _is_message_text(value: Any, messages: list[Row]) -> bool:
-    """Return whether a message has this text too, so that nothing is lost."""
-    return isinstance(value, str) and any(
-        isinstance(message, dict) and message.get("content") == value for message in messages
-    )
+    """Return whether the messages have this text too, so that nothing is lost."""
+    contents = [
+        m["content"] for m in messages if isinstance(m, dict) and isinstance(m.get("content"), str)
+    ]
+    return is_repeated(value, contents)

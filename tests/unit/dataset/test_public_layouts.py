@@ -81,6 +81,14 @@ CONVERTED: dict[str, tuple[Any, Any]] = {
     "text of DeepSeek": ({"text": f"<｜begin▁of▁sentence｜>Be brief.<｜User｜>{Q}<｜Assistant｜>{A}<｜end▁of▁sentence｜>"}, [SYSTEM, *CHAT]),
     "text of Command R": ({"text": f"<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>{Q}<|END_OF_TURN_TOKEN|>"
                                    f"<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{A}<|END_OF_TURN_TOKEN|>"}, CHAT),
+    "a dialogue in a text": ({"dialogue": f"User: {Q}\nAssistant: {A}"}, CHAT),
+    "a conversation in a text": ({"conversation": f"Human: {Q}\n\nAssistant: {A}"}, CHAT),
+    "a chat in a text": ({"chat": f"Human: {Q}\n\nAssistant: {A}"}, CHAT),
+    "q and a": ({"Q": Q, "A": A}, CHAT),
+    "a human and an AI": ({"human": Q, "ai": A}, CHAT),
+    "results with names": ({"tools": [TOOL], "messages": [CHAT[0], {**TWO_CALLS[1]}, {"role": "tool", "name": "tide", "content": "2 m"},
+                            {"role": "tool", "name": "tide", "content": "3 m"}, CHAT[1]]},
+                           [*TWO_CALLS[:2], *({"role": "tool", "name": "tide", "content": m["content"], "tool_call_id": m["tool_call_id"]} for m in TWO_CALLS[2:4]), CHAT[1]]),
     "two calls of ShareGPT": ({"tools": [TOOL], "conversations": [
         TURNS[0], {"from": "function_call", "value": call_text(4)}, {"from": "function_call", "value": call_text(5)},
         {"from": "observation", "value": "2 m"}, {"from": "observation", "value": "3 m"}, TURNS[1]]}, TWO_CALLS),
@@ -165,6 +173,12 @@ def test_metadata_that_sounds_like_text_is_listed(row: Any, tmp_path: Path) -> N
     result = convert([{"question": Q, "answer": A, **row}] * 3, tmp_path / "out.jsonl")
     assert {note.removeprefix("key ") for note in result.omitted} == set(row)
     assert not validate([{"messages": CHAT, **row}], target="local").warnings
+
+
+def test_prompt_beside_messages_is_reported_unless_they_repeat_it() -> None:
+    rows = [{"messages": CHAT, "prompt": text} for text in (Q, f"User: {Q}\nAssistant: {A}", LATER)]
+    warnings = validate(rows, target="local").warnings
+    assert [w.line for w in warnings if w.code == "CHAT_ROW_KEY"] == [3]
 
 
 def test_texts_beside_messages_are_reported_as_convert_refuses_them() -> None:
