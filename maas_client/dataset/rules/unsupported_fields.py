@@ -36,8 +36,7 @@ Row = dict[str, Any]
 _SYSTEM_KEYS = frozenset(map(normalize_key, SYSTEM_NAMES))
 _MEANINGFUL_NAMES = """
 score scores rating reward rewards preference context contexts documents history chat_history choices options
-prompt instruction input question tool_choice response_format thinking reasoning reasoning_content images image
-audio audios videos prefix suffix
+tool_choice response_format thinking reasoning reasoning_content images image audio audios videos prefix suffix
 """
 _MEANINGFUL_KEYS = frozenset(
     map(

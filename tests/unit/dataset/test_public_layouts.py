@@ -175,8 +175,8 @@ def test_metadata_that_sounds_like_text_is_listed(row: Any, tmp_path: Path) -> N
     assert not validate([{"messages": CHAT, **row}], target="local").warnings
 
 
-def test_prompt_beside_messages_is_reported_unless_they_repeat_it() -> None:
-    rows = [{"messages": CHAT, "prompt": text} for text in (Q, f"User: {Q}\nAssistant: {A}", LATER)]
+def test_answer_beside_messages_is_reported_unless_they_repeat_it() -> None:
+    rows = [{"messages": CHAT, "generated_solution": text} for text in (A, f"{Q}\n{A}", LATER)]
     warnings = validate(rows, target="local").warnings
     assert [w.line for w in warnings if w.code == "CHAT_ROW_KEY"] == [3]
 
