@@ -271,7 +271,8 @@ def _pull_from_hub(name: str, folder: Path) -> Any:
         raise UnsupportedError(
             f"cannot pull {name}: the location of its weights is unknown",
             hint=(f"Did you mean {similar}? " if similar else "")
-            + "Pass a hub id (ORG/NAME), or use a folder: maas-client serve --base FOLDER.",
+            + "Pass a hub id (ORG/NAME), or another name of `maas-client models list`. For weights in a "
+            "folder: maas-client serve --base FOLDER",
         )
     bases.check_loadable(model.architecture.model_type if model and model.architecture else "")
     if Settings.load().is_enabled("offline"):

@@ -151,5 +151,6 @@ def _translate_errors(hub_id: str) -> Iterator[None]:
             raise
         raise TransportError(
             f"cannot download {hub_id}: {describe_exception(error)}",
-            hint="Run it again: the download is resumed.",
+            hint="Run it again: the download is resumed. Without a network, copy a folder with the weights "
+            "here: maas-client serve --base FOLDER",
         ) from error
