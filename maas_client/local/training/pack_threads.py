@@ -2,7 +2,7 @@
 
 torch divides every operation among its threads. On few cores that is slow: each of the ten thousand operations
 of a step wakes the other threads and waits for them, and Python between them runs on one core. Threads that
-compute a pack each need neither (two on two cores: 1.3 times as fast, with 15 % less CPU time).
+compute a pack each need neither (docs/explanation/performance.md has the figures).
 """
 
 from __future__ import annotations
