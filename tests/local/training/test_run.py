@@ -206,6 +206,22 @@ def test_changed_hyperparameters_ignore_old_checkpoints(
     assert events_of("started", events)[0]["resumed_from"] is None
 
 
+def test_resuming_with_another_number_of_threads_says_so(
+    base: BaseWeights, data: Data, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run_job(spec(base, data, out, STEADY, threads=1), lambda event: event.get("step") == 3)
+    for threads, says_so in ((2, True), (1, False)):
+        shutil.copytree(out, tmp_path / f"out-{threads}")
+        events = run_job(spec(base, data, tmp_path / f"out-{threads}", STEADY, threads=threads))
+        [text] = [
+            event["message"]
+            for event in events_of("message", events)
+            if event["message"].startswith("Resumed after step")
+        ]
+        assert ("The number of threads has changed" in text) is says_so
+
+
 def test_old_checkpoints_are_deleted(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     hyperparameters = {"epochs": 3, "save_steps": 1, "save_total_limit": 2}
     run_job(spec(base, data, tmp_path / "out", hyperparameters))
