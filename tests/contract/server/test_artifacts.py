@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.server.conftest import Azure
+from tests.contract.server.conftest import PLAIN_HTTP, Azure
 
 OWN = "user_logs/std_log.txt"
 
@@ -50,17 +50,17 @@ def ask(azure: Azure, done: str, kind: str, path: str | None) -> httpx.Response:
 
 def test_content_uri_needs_no_other_credential(azure: Azure, done: str) -> None:
     items = ask(azure, done, "contentinfo", OWN).json()
-    log = httpx.get(items["contentUri"], trust_env=False)
+    log = httpx.get(items["contentUri"], **PLAIN_HTTP)
     assert log.status_code == 200
     assert log.text.strip()
-    part = httpx.get(items["contentUri"], trust_env=False, headers={"Range": "bytes=0-3"})
+    part = httpx.get(items["contentUri"], **PLAIN_HTTP, headers={"Range": "bytes=0-3"})
     assert (part.status_code, part.content) == (206, log.content[:4])
     every = ask(azure, done, "prefix/contentinfo", "outputs").json()["value"]
     assert every
-    assert all(httpx.get(item["contentUri"], trust_env=False).content for item in every)
-    assert httpx.put(items["contentUri"], content=b"x", trust_env=False,
+    assert all(httpx.get(item["contentUri"], **PLAIN_HTTP).content for item in every)
+    assert httpx.put(items["contentUri"], content=b"x", **PLAIN_HTTP,
                      headers={"x-ms-blob-type": "BlockBlob"}).status_code == 403  # fmt: skip
-    assert httpx.get(items["contentUri"].partition("?")[0], trust_env=False).status_code == 401
+    assert httpx.get(items["contentUri"].partition("?")[0], **PLAIN_HTTP).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_resolved_model_uri_points_to_artifact_store(azure: Azure, done: str) ->
     base = f"{azure.url}/maaslocal/{store['containerName']}"
     listed = httpx.get(
         f"{base}?restype=container&comp=list&prefix={place.partition('/paths/')[2]}&{token['sasToken']}",
-        trust_env=False,
+        **PLAIN_HTTP,
     )
     names = re.findall(r"<Name>([^<]+)</Name>", listed.text)
     assert names
     for name in names:
-        assert httpx.get(f"{base}/{name}?{token['sasToken']}", trust_env=False).status_code == 200
+        assert httpx.get(f"{base}/{name}?{token['sasToken']}", **PLAIN_HTTP).status_code == 200
     missing = azure.http.post(url, json={"values": [model.replace("versions/1", "versions/99")]})
     assert missing.status_code == 400
     assert azure.http.post(url, json={"values": "x"}).status_code == 400

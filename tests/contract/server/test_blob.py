@@ -13,7 +13,7 @@ import pytest
 
 from maas_client.wire import blob
 from maas_client.wire.operation import Operation
-from tests.contract.server.conftest import Azure
+from tests.contract.server.conftest import PLAIN_HTTP, Azure
 
 BLOCK = {"x-ms-blob-type": "BlockBlob"}
 
@@ -160,7 +160,7 @@ def test_list_with_prefix_and_pages(azure: Azure):
     names, marker = [], ""
     while True:
         url = f"{base}?restype=container&comp=list&prefix=list/&maxresults=2&marker={marker}&{sas}"
-        text = httpx.get(url, trust_env=False).text
+        text = httpx.get(url, **PLAIN_HTTP).text
         names += [p.split("</Name>")[0] for p in text.split("<Name>")[1:]]
         marker = quote(html.unescape(text.split("<NextMarker>")[1].split("</NextMarker>")[0]))
         if not marker:
@@ -422,13 +422,13 @@ def test_sas_of_the_server_cannot_be_changed(azure: Azure):
     azure.blob("PUT", "s", content=b"x", headers=BLOCK)
     base, sas = azure.container()
     fields = dict(parse_qsl(sas))
-    assert httpx.get(f"{base}/s", params=fields, trust_env=False).status_code == 200
+    assert httpx.get(f"{base}/s", params=fields, **PLAIN_HTTP).status_code == 200
     for changed in (
         {"sp": "r"}, {"se": "2099-01-01T00:00:00Z"}, {"sr": "b"}, {"sv": "2020-12-06"},
         {"st": "2020-01-01T00:00:00Z"}, {"sig": "A" * 43 + "="}, {"sig": "é"}, {"sig": "\x00"},
         {"rsct": "text/html"},
     ):  # fmt: skip
-        response = httpx.get(f"{base}/s", params=fields | changed, trust_env=False)
+        response = httpx.get(f"{base}/s", params=fields | changed, **PLAIN_HTTP)
         assert response.status_code == 403, changed
         assert response.headers["x-ms-error-code"] == "AuthenticationFailed"
 
@@ -454,7 +454,7 @@ def test_fields_of_a_sas(azure: Azure, changed: dict[str, str], status: int):
     azure.blob("PUT", "s", content=b"x", headers=BLOCK)
     base, _ = azure.container()
     fields = {k: v for k, v in (ACCOUNT_KEY_SAS | changed).items() if v}
-    assert httpx.get(f"{base}/s", params=fields, trust_env=False).status_code == status
+    assert httpx.get(f"{base}/s", params=fields, **PLAIN_HTTP).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -478,7 +478,7 @@ def test_permissions_of_a_sas(azure: Azure, letter: str, allowed: set[str]):
         content = b"<BlockList></BlockList>" if query.get("comp") == "blocklist" else None
         response = httpx.request(
             method, f"{base}/{name}".rstrip("/"), params=ACCOUNT_KEY_SAS | {"sp": letter} | query,
-            headers=headers, content=content, trust_env=False,
+            headers=headers, content=content, **PLAIN_HTTP,
         )  # fmt: skip
         if response.status_code < 300:
             permitted.add(f"{method} {name}" + (f"?comp={query['comp']}" if query else ""))
@@ -493,28 +493,28 @@ def test_container_operations_need_an_account_sas(azure: Azure):
 
     def status(method: str, fields: dict[str, str]) -> int:
         params = {**fields, "restype": "container"}
-        return httpx.request(method, url, params=params, trust_env=False).status_code
+        return httpx.request(method, url, params=params, **PLAIN_HTTP).status_code
 
     assert status("PUT", ACCOUNT_KEY_SAS) == 403
     assert status("PUT", account) == 201
     assert status("DELETE", ACCOUNT_KEY_SAS) == 403
     assert status("DELETE", account | {"sp": "rl"}) == 403
     assert status("DELETE", account) == 202
-    listed = httpx.get(f"{azure.url}/maaslocal", params=account | {"comp": "list"}, trust_env=False)
+    listed = httpx.get(f"{azure.url}/maaslocal", params=account | {"comp": "list"}, **PLAIN_HTTP)
     assert listed.status_code == 200
 
 
 def test_expired_sas(azure: Azure):
     base, _ = azure.container()
     late = f"{base}/x?sv=2024-11-04&sr=c&sp=r&se=2020-01-01T00:00:00Z&sig=abc"
-    response = httpx.get(late, trust_env=False)
+    response = httpx.get(late, **PLAIN_HTTP)
     assert (response.status_code, response.headers["x-ms-error-code"]) == (
         403,
         "AuthenticationFailed",
     )
     assert "abc" not in response.text
-    assert httpx.get(f"{base}/x", trust_env=False).status_code == 401
+    assert httpx.get(f"{base}/x", **PLAIN_HTTP).status_code == 401
     assert (
-        httpx.get(f"{base}/x", headers={"Authorization": "Bearer t"}, trust_env=False).status_code
+        httpx.get(f"{base}/x", headers={"Authorization": "Bearer t"}, **PLAIN_HTTP).status_code
         == 404
     )

@@ -16,7 +16,7 @@ from maas_client.local.http.routes.azureml import TABLES
 from maas_client.local.http.security import SecurityMiddleware
 from maas_client.local.server import ROUTE_TABLES
 from maas_client.wire.operation import Plane, expand_path
-from tests.contract.server.conftest import LOGIN_FORM, WS, Azure, chats
+from tests.contract.server.conftest import LOGIN_FORM, PLAIN_HTTP, WS, Azure, chats
 
 
 class Values(dict[str, str]):
@@ -72,7 +72,7 @@ def keyed_server():
 
 @pytest.fixture(scope="module")
 def http_client():
-    with httpx.Client(trust_env=False, timeout=30) as client:
+    with httpx.Client(**PLAIN_HTTP, timeout=30) as client:
         yield client
 
 
@@ -160,7 +160,7 @@ def test_same_origin_is_accepted(server):
     headers = {"Origin": server.url, "Sec-Fetch-Site": "same-origin", "Authorization": "Bearer t"}
     assert (
         httpx.get(
-            server.url + WS + "?api-version=2024-10-01", headers=headers, trust_env=False
+            server.url + WS + "?api-version=2024-10-01", headers=headers, **PLAIN_HTTP
         ).status_code
         == 200
     )
@@ -169,14 +169,13 @@ def test_same_origin_is_accepted(server):
 @pytest.mark.parametrize("header", ["Bearer t", "t", "bearer t", "SharedKey a:b"])
 def test_any_credential_is_accepted_on_loopback(server, header):
     url = server.url + WS + "?api-version=2024-10-01"
-    assert httpx.get(url, headers={"Authorization": header}, trust_env=False).status_code == 200
-    assert httpx.get(url, headers={"api-key": header}, trust_env=False).status_code == 200
+    assert httpx.get(url, headers={"Authorization": header}, **PLAIN_HTTP).status_code == 200
+    assert httpx.get(url, headers={"api-key": header}, **PLAIN_HTTP).status_code == 200
 
 
 def test_sas_is_valid_for_blobs_only(server):
     assert (
-        httpx.get(f"{server.url}{WS}?api-version=2024-10-01&sig=x", trust_env=False).status_code
-        == 401
+        httpx.get(f"{server.url}{WS}?api-version=2024-10-01&sig=x", **PLAIN_HTTP).status_code == 401
     )
 
 
@@ -192,15 +191,15 @@ def test_api_key_excludes_other_credentials():
         base, sas = right.container()
         block = {"x-ms-blob-type": "BlockBlob"}
         assert (
-            httpx.put(f"{base}/x?{sas}", content=b"x", headers=block, trust_env=False).status_code
+            httpx.put(f"{base}/x?{sas}", content=b"x", headers=block, **PLAIN_HTTP).status_code
             == 201
         )
         forged = f"{base}/x?sv=2024-11-04&sr=c&sp=racwdl&se=2099-01-01T00%3A00%3A00Z&sig=AAAA"
-        assert httpx.get(forged, trust_env=False).status_code == 403
+        assert httpx.get(forged, **PLAIN_HTTP).status_code == 403
         other_container = (
             base.rsplit("/", 1)[0] + "/azureml-blobstore-00000000-0000-0000-0000-000000000000"
         )
-        assert httpx.get(f"{other_container}/x?{sas}", trust_env=False).status_code == 403
+        assert httpx.get(f"{other_container}/x?{sas}", **PLAIN_HTTP).status_code == 403
         assert right.job("keyed") == "Completed"
         uri = right.deploy("e1", right.model_id("keyed"))
         keys = right.arm("POST", "/serverlessEndpoints/e1/listKeys").json()
@@ -217,8 +216,8 @@ def test_api_key_excludes_other_credentials():
         assert fresh["secondaryKey"] == keys["secondaryKey"]
         assert wrong.chat(uri, "hi").status_code == 401  # the old key is no longer valid
         log = right.history("GET", "/runs/keyed/details").json()["logFiles"].popitem()[1]
-        assert httpx.get(log, trust_env=False).status_code == 200
-        assert httpx.get(log.replace("sig=", "sig=0"), trust_env=False).status_code == 403
+        assert httpx.get(log, **PLAIN_HTTP).status_code == 200
+        assert httpx.get(log.replace("sig=", "sig=0"), **PLAIN_HTTP).status_code == 403
         wrong.http.close(), right.http.close()
 
 
@@ -366,10 +365,10 @@ def test_wrong_key_of_an_endpoint_is_refused(azure: Azure):
     ):
         for path in ("/v1/chat/completions", "/chat/completions"):
             for base in (uri, uri.replace("/serverless/", "/Serverless/")):  # the same route
-                response = httpx.post(base + path, json=body, headers=headers, trust_env=False)
+                response = httpx.post(base + path, json=body, headers=headers, **PLAIN_HTTP)
                 assert response.status_code == status, (headers, response.text)
     missing = uri.replace("keyed", "missing") + "/chat/completions"
-    response = httpx.post(missing, json=body, headers={"api-key": "wrong"}, trust_env=False)
+    response = httpx.post(missing, json=body, headers={"api-key": "wrong"}, **PLAIN_HTTP)
     assert response.status_code == 404
 
 
@@ -401,7 +400,7 @@ def test_errors_have_the_form_of_their_api_in_any_case(azure: Azure, method, pat
 
 
 def test_arm_names_the_authority_in_a_401(azure: Azure):
-    response = httpx.get(f"{azure.url}{WS}?api-version=2024-10-01-preview", trust_env=False)
+    response = httpx.get(f"{azure.url}{WS}?api-version=2024-10-01-preview", **PLAIN_HTTP)
     challenge = response.headers["www-authenticate"]
     assert challenge.startswith('Bearer authorization_uri="https://login.microsoftonline.com/')
 
@@ -425,17 +424,17 @@ def test_login_of_v1_takes_a_resource(azure: Azure):
     """As go-autorest and curl's lines of Microsoft's documentation send it."""
     form = {name: value for name, value in LOGIN_FORM.items() if name != "scope"}
     url = f"{azure.url}/t/oauth2/token"
-    refused = httpx.post(url, data=form, trust_env=False)
+    refused = httpx.post(url, data=form, **PLAIN_HTTP)
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
     resource = "https://management.azure.com/"
     token = httpx.post(
-        f"{url}?api-version=1.0", data=form | {"resource": resource}, trust_env=False
+        f"{url}?api-version=1.0", data=form | {"resource": resource}, **PLAIN_HTTP
     ).json()
     assert token["resource"] == resource
     assert int(token["expires_on"]) - int(token["not_before"]) == int(token["expires_in"]) > 0
     headers = {"Authorization": f"Bearer {token['access_token']}"}
     url = f"{azure.url}{WS}?api-version=2024-10-01"
-    assert httpx.get(url, headers=headers, trust_env=False).status_code == 200
+    assert httpx.get(url, headers=headers, **PLAIN_HTTP).status_code == 200
 
 
 def test_names_of_the_login_give_no_access_elsewhere(azure: Azure):
@@ -457,7 +456,7 @@ def test_names_of_the_login_give_no_access_elsewhere(azure: Azure):
             f"/%{ord(first):x}{following}",
             f"/{first}{following.replace('/', '%2F')}",
         ):
-            assert httpx.get(f"{azure.url}{sent}", trust_env=False).status_code == 401, sent
+            assert httpx.get(f"{azure.url}{sent}", **PLAIN_HTTP).status_code == 401, sent
 
 
 def test_only_operations_of_the_login_are_public():
