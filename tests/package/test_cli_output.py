@@ -304,6 +304,7 @@ def test_validate_html_and_show_mask_together(
         ("export job --to olive --ignore X", "there is no file job, and an existing job has its own"),
         ("plan --model Phi-4 --method full --lora-r 4", "--lora-r has no effect with --method Full"),
         ("models pull tiny --from x", "--from has no effect with tiny"),
+        ("evaluate d FILE --json --answers 3", "--answers has no effect with --json"),
         ("demo --backend azureml", "the demo starts a server of its own"),
         ("serve --backend azureml", "serve starts the local server, but --backend is azureml"),
         ("serve --url http://127.0.0.1:1", "--url has no effect on a server that is started"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection
 from maas_client.cli._output import align_columns, print_json, print_note
-from maas_client.cli._parser import positive_int, whole_number
+from maas_client.cli._parser import positive_int, refuse_unused, whole_number
 
 if TYPE_CHECKING:
     from maas_client.types.evaluation import Evaluation, LabelScores, Scores
@@ -46,6 +46,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores, then some answers next to the expected ones."""
+    if args.json:
+        refuse_unused(args, "with --json, which has every answer", ["answers"], "Leave out {}.")
     with _connection.connect(args) as client:
         evaluation = client.evaluate(
             args.deployment,
