@@ -295,7 +295,14 @@ def test_azure_ml_tunes_by_no_preferences() -> None:
         validate("x.jsonl", method="DPO", target="azureml")
 
 
-@pytest.mark.parametrize("method", ["RFT", "", 3])
-def test_unknown_method_is_refused(method: Any) -> None:
-    with pytest.raises(ConfigError, match="unknown method"):
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("RFT", "unknown method"),
+        ("", "unknown method"),
+        (3, "method= must be a text, not of type int"),
+    ],
+)
+def test_unknown_method_is_refused(method: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         validate("x.jsonl", method=method)

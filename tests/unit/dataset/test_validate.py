@@ -394,10 +394,18 @@ def test_rows_with_errors_that_the_service_accepts_are_counted(path: Path) -> No
     )
 
 
-@pytest.mark.parametrize("epochs", [0, -1, float("nan"), float("inf")])
-def test_invalid_epochs_are_rejected(path: Path, epochs: float) -> None:
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        (0, "a number above 0"),
+        (-1, "a number above 0"),
+        (float("inf"), "a number above 0"),
+        (float("nan"), "a number, not nan"),
+    ],
+)
+def test_invalid_epochs_are_rejected(path: Path, epochs: float, expected: str) -> None:
     path.write_bytes(file(*VALID_LINES))
-    with pytest.raises(ConfigError, match="epochs= must be a number above 0"):
+    with pytest.raises(ConfigError, match=f"epochs= must be {expected}"):
         validate(path, epochs=epochs)
 
 
