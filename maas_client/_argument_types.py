@@ -11,13 +11,15 @@ import math
 import re
 from ast import literal_eval
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, wraps
 from os import PathLike
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _Check = Callable[[Any], bool]
 _INT_LIMIT = 2**63
 
@@ -57,14 +59,18 @@ _CHECKS: dict[str, tuple[_Check, str]] = {
     "Method": (_is_text, "a text"),
     "Target": (_is_text, "a text"),
     "LossName": (_is_text, "a text"),
+    "Engine": (_is_text, "a text"),
+    "Precision": (_is_text, "a text"),
     "int": (_is_int, "a whole number"),
     "float": (_is_number, "a number"),
     "PathLike[str]": (lambda value: isinstance(value, PathLike), "a path"),
+    "os.PathLike[str]": (lambda value: isinstance(value, PathLike), "a path"),
     "Path": (lambda value: isinstance(value, PathLike), "a path"),
     "StrPath": (lambda value: isinstance(value, str | PathLike), "a path"),
     "Sequence[str]": _TEXTS,
     "Iterable[str]": _TEXTS,
     "tuple[str, ...]": _TEXTS,
+    "Sequence[Any]": (_list_of(lambda _: True), "a list"),
     "Sequence[int]": (_list_of(_is_int), "a list of whole numbers"),
     "Sequence[Mapping[str, Any]]": (_list_of(_is_mapping), "a list of dictionaries"),
     "Mapping[str, Any]": _MAPPING,
@@ -113,6 +119,17 @@ def check_arguments(
             )
 
 
+def checked(function: Callable[P, T]) -> Callable[P, T]:
+    """Return the function with ``check_arguments`` before each call."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        check_arguments(function, args, kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
 def check_type(name: str, value: object, kind: Any, kind_name: str) -> None:
     """Raise ``ConfigError`` if an argument is not of a type, which the message calls ``kind_name``."""
     if not isinstance(value, kind):
@@ -159,7 +176,7 @@ def _find_check(part: str) -> tuple[_Check | None, str]:
     if part.startswith("Literal["):
         values = literal_eval(f"({part[8:-1]},)")
         return values.__contains__, " or ".join(map(repr, values))
-    if re.fullmatch(r"(Deployment|Hyperparameters|Model|Places)", part):
+    if re.fullmatch(r"(Deployment|FaultPlan|Hyperparameters|Model|Places)", part):
         return (lambda value: any(base.__name__ == part for base in type(value).__mro__), part)
     return None, ""
 

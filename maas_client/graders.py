@@ -31,6 +31,7 @@ from pydantic import (
     model_validator,
 )
 
+from maas_client._argument_types import check_type, checked
 from maas_client.errors import ConfigError, MissingExtraError, UnsupportedError
 
 __all__ = ["Grade", "Grader", "GraderQuestion", "check_item", "load", "questions", "score"]
@@ -195,6 +196,7 @@ def load(source: Mapping[str, Any] | str | PathLike[str]) -> Grader:
     return grader
 
 
+@checked
 def questions(
     grader: Grader, sample: str, item: Mapping[str, Any], *, tool_calls: Sequence[Any] = ()
 ) -> list[GraderQuestion]:
@@ -232,6 +234,7 @@ def questions(
     ]
 
 
+@checked
 def score(
     grader: Grader,
     sample: str,
@@ -268,6 +271,7 @@ def score(
     return Grade(value, _has_passed(grader, value), scores)
 
 
+@checked
 def check_item(grader: Grader, item: Mapping[str, Any]) -> None:
     """Check that a row has every field that the grader's templates name, before an answer is paid for.
 
@@ -292,6 +296,7 @@ def _has_passed(grader: Grader, value: float) -> bool | None:
 
 
 def _parts(grader: Grader) -> Iterator[tuple[str, StringCheck | TextSimilarity | ScoreModel]]:
+    check_type("grader", grader, Grader, "a grader that load returned")
     if isinstance(grader, Multi):
         yield from grader.graders.items()
     else:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from maas_client._argument_types import checked
+
 if TYPE_CHECKING:
     from maas_client.catalog.model_info import Target
     from maas_client.dataset.sources import DataFile, DataSource
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["validate"]
 
 
+@checked
 def validate(
     *data: DataSource | DataFile,
     model: str | None = None,
@@ -77,12 +80,8 @@ def validate(
         >>> maas.validate(frame).summary()  # a DataFrame with a column "messages"
         Counter({'CHAT_ROLE_UNKNOWN': 12, 'QUALITY_DUPLICATE': 3})
     """
-    from maas_client._argument_types import check_arguments
     from maas_client.dataset.file_validator import ValidateOptions, validate_files
 
-    given = {"model": model, "target": target, "method": method, "ignore": ignore, "warn": warn,
-             "epochs": epochs, "content": content, "progress": progress}  # fmt: skip
-    check_arguments(validate, (), given)
     options = ValidateOptions(
         model=model,
         target=target,

@@ -124,3 +124,14 @@ class ServerConfig:
     """An interactive training session expires after this time without requests and heartbeats."""
     cancel_grace_s: float = 3.0
     """Seconds a worker gets to stop after its job was cancelled; then it is killed."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("threads", self.threads, 1),
+            ("max_jobs", self.max_jobs, 1),
+            ("min_examples", self.min_examples or 0, 0),
+        ):
+            if value < least:
+                raise ConfigError(
+                    Text.format("{} must be at least {}, not {}", Argument(name), least, value)
+                )

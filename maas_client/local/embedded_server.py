@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from maas_client import _clock, _local_server
+from maas_client._argument_types import checked
 from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError, MaasError, ServiceError
 from maas_client.local.config import (
@@ -304,6 +305,7 @@ class LocalServer:
         await asyncio.to_thread(self.close)
 
 
+@checked
 def serve(
     *,
     base: str = "tiny",
@@ -399,7 +401,7 @@ def serve(
         device=device,
         precision=precision,
         api_key=api_key,
-        threads=threads or usable_cores(),
+        threads=usable_cores() if threads is None else threads,
         max_jobs=max_jobs,
         cache_dir=Path(os.fspath(cache_dir)) if cache_dir is not None else None,
         durable=not is_temporary,

@@ -17,13 +17,13 @@ from maas_client.cli import _follow, _output
 from maas_client.errors import NotFoundError
 from maas_client.types import Job, JobEvent
 
-NOBODY = "http://127.0.0.1:1"
+UNUSED_URL = "http://127.0.0.1:1"
 TRAIN = str(Path(__file__).parents[2] / "examples" / "data" / "train.jsonl")
 
 
 @pytest.mark.parametrize(
     ("command", "code", "kind"),
-    [(["jobs", "list", "--url", NOBODY], 1, "TransportError"),
+    [(["jobs", "list", "--url", UNUSED_URL], 1, "TransportError"),
      (["jobs", "lst"], 2, "ConfigError"),
      (["fine-tune", TRAIN, "--model", "Phi-5"], 1, "ConfigError")],
 )  # fmt: skip
@@ -322,7 +322,7 @@ def test_validate_html_and_show_mask_together(
 def test_option_without_effect_is_refused(
     command: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MAAS_URL", NOBODY)
+    monkeypatch.setenv("MAAS_URL", UNUSED_URL)
     assert cli.main([TRAIN if word == "FILE" else word for word in command.split(" ")]) == 1
     assert message in capsys.readouterr().err
 
@@ -360,7 +360,7 @@ def test_pipes_and_devices_are_not_replaced_by_files(
 def test_number_out_of_range_is_wrong_usage(
     command: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MAAS_URL", NOBODY)
+    monkeypatch.setenv("MAAS_URL", UNUSED_URL)
     assert cli.main([TRAIN if word == "FILE" else word for word in command.split()]) == 2
     assert message in capsys.readouterr().err
 

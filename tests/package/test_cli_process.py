@@ -20,7 +20,7 @@ from maas_client.errors import (
     NotFoundError,
 )
 
-NOBODY = "http://127.0.0.1:1"
+UNUSED_URL = "http://127.0.0.1:1"
 HEAVY = {"pydantic", "httpx", "rich", "tenacity", "jsonschema", "azure", "torch", "starlette"}
 
 
@@ -84,7 +84,7 @@ def test_usage_error_exits_with_2_and_names_help(
 
 
 def test_missing_server_is_one_line_with_the_start_command() -> None:
-    done = command("jobs", "list", "--url", NOBODY)
+    done = command("jobs", "list", "--url", UNUSED_URL)
     assert done.returncode == 1
     assert not done.stdout
     assert "Start the local server with: maas-client serve" in done.stderr
@@ -92,9 +92,9 @@ def test_missing_server_is_one_line_with_the_start_command() -> None:
 
 
 def test_traceback_only_with_maas_debug(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = command("jobs", "list", "--url", NOBODY)
+    plain = command("jobs", "list", "--url", UNUSED_URL)
     monkeypatch.setenv("MAAS_DEBUG", "1")
-    debug = command("jobs", "list", "--url", NOBODY)
+    debug = command("jobs", "list", "--url", UNUSED_URL)
     assert "Traceback" not in plain.stderr
     assert "Traceback" in debug.stderr
     assert plain.returncode == debug.returncode == 1
@@ -169,7 +169,7 @@ def test_config_reports_origin_and_masks_secrets(
 
 
 def test_url_with_another_backend_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["jobs", "list", "--url", NOBODY, "--backend", "azureml"]) == 1
+    assert cli.main(["jobs", "list", "--url", UNUSED_URL, "--backend", "azureml"]) == 1
     assert "Leave one of them out" in capsys.readouterr().err
 
 
@@ -282,7 +282,7 @@ def test_did_you_mean(
 
 def test_a_misspelled_variable_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAAS_BAKCEND", "azureml")
-    done = command("jobs", "list", "--url", NOBODY)
+    done = command("jobs", "list", "--url", UNUSED_URL)
     assert done.stderr.count("MAAS_BAKCEND is not a setting. Did you mean MAAS_BACKEND?") == 1
 
 

@@ -279,11 +279,11 @@ def _read_values(
     if read_head(path, encoding)[0].lstrip()[:1] == b"[":
         source = "an array"
 
-    def note_rest() -> None:
+    def note_other_keys() -> None:
         result.add_repair(0, "left out what is beside the rows of the file")
 
     try:
-        for element in read_json_elements(path, encoding, note_rest):
+        for element in read_json_elements(path, encoding, note_other_keys):
             values, _ = repair.parse_leniently(element)
             for value in values:
                 number += 1

@@ -159,7 +159,7 @@ def _is_array_of_rows(line: bytes) -> bool:
 
 SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SEPARATOR_LINE = re.compile(r"\ufeff?sep=([,;\t|])\r?\n", re.IGNORECASE)
-"""The line that tells Excel what separates the columns of a file."""
+"""The line from which Excel takes what separates the columns of a file."""
 _SINGLE_COLUMNS = ("messages", "conversations", "conversation", "text")
 """Names of columns that can be the only one of a table."""
 _MAX_RECORDS = 5

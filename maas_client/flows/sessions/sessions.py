@@ -14,7 +14,7 @@ from maas_client._progress import explain_interrupt
 from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
 from maas_client.flows._arm import is_transient
 from maas_client.flows._io import IO
-from maas_client.flows.sessions import requests as requests
+from maas_client.flows.sessions import requests
 from maas_client.types import Session, SessionCheckpoint
 from maas_client.wire import sessions as wire
 from maas_client.wire.parsing import parse_item, parse_time, translate_parse_errors

@@ -8,7 +8,7 @@ from typing import Any
 from maas_client._messages import Argument, Call, Text
 from maas_client.errors import ConfigError
 from maas_client.flows._io import IO
-from maas_client.flows.sessions import requests as requests
+from maas_client.flows.sessions import requests
 from maas_client.flows.sessions.requests import REQUEST_TIMEOUT_S
 from maas_client.types import (
     LossResult,

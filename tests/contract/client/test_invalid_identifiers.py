@@ -241,6 +241,46 @@ def test_arguments_of_wrong_types_are_refused_before_anything_is_sent() -> None:
     assert calls > 400
 
 
+GRADER = {
+    "type": "string_check",
+    "name": "same",
+    "input": "{{sample.output_text}}",
+    "reference": "4",
+    "operation": "eq",
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "required"),
+    [
+        (maas.local.serve, {"engine": "instant"}),
+        (maas.graders.questions, {"grader": maas.graders.load(GRADER), "sample": "4", "item": {}}),
+        (maas.graders.score, {"grader": maas.graders.load(GRADER), "sample": "4", "item": {}}),
+        (maas.graders.check_item, {"grader": maas.graders.load(GRADER), "item": {}}),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_functions_refuse_arguments_of_wrong_types(function: Any, required: dict[str, Any]) -> None:
+    """A server with max_jobs="3" started and ran no job."""
+    calls = 0
+    for name, value, arguments in wrong_calls(function):
+        if name in required:
+            continue
+        calls += 1
+        with pytest.raises(maas.ConfigError, match=rf"^{name}= must be "):
+            function(**{**arguments, **required, name: value})
+    for name in required:
+        with pytest.raises(maas.ConfigError, match=rf"^{name}= must be |^unknown engine"):
+            function(**{**required, name: 3})
+    assert calls or required
+
+
+@pytest.mark.parametrize("name", ["threads", "max_jobs", "min_examples"])
+def test_server_refuses_counts_that_would_run_no_job(name: str) -> None:
+    with pytest.raises(maas.ConfigError, match=f"^{name}= must be at least "):
+        maas.local.serve(**{name: -1})
+
+
 def refusal(method: Callable[..., Any], arguments: dict[str, Any]) -> str:
     """Return the message of the ``ConfigError`` in which a call ends."""
     with pytest.raises(maas.ConfigError) as error:

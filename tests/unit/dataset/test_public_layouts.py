@@ -15,7 +15,11 @@ from maas_client.dataset.edit.convert import convert
 from maas_client.dataset.edit.fix import fix
 from maas_client.errors import DatasetError
 
-Q, A, LATER = "Where does the ferry leave?", "From pier four, at noon.", "And on Sunday it rests."
+Q, A, LATER = (
+    "Where does the ferry leave?",
+    "From pier four, at noon.",
+    "And on Sunday it stays in port.",
+)
 CHAT = [{"role": "user", "content": Q}, {"role": "assistant", "content": A}]
 EARLIER = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Ahoy."}]
 SYSTEM = {"role": "system", "content": "Be brief."}
