@@ -22,18 +22,8 @@ from maas_client.dataset.rules.wrapping import find_wrapping
 from maas_client.errors import DatasetError
 from tests.fuzz import conversion
 from tests.shared_data import SHARED, needs_shared_data
+from tests.unit.dataset.chats import CHAT, EARLIER, FUNCTION, SYSTEM, TOOL, TURNS, A, Q
 
-Q, A = "Where does the ferry leave?", "From pier four, at noon."
-CHAT = [{"role": "user", "content": Q}, {"role": "assistant", "content": A}]
-SYSTEM = {"role": "system", "content": "Be brief."}
-EARLIER = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Ahoy."}]
-TURNS = [{"from": "human", "value": Q}, {"from": "gpt", "value": A}]
-FUNCTION = {
-    "name": "tide",
-    "description": "Height.",
-    "parameters": {"type": "object", "properties": {}},
-}
-TOOL = {"type": "function", "function": FUNCTION}
 CALL = {"id": "c1", "type": "function", "function": {"name": "tide", "arguments": '{"port": 4}'}}
 GEMINI = [{"role": "user", "parts": [{"text": Q}]}, {"role": "model", "parts": [{"text": A}]}]
 CALL_MESSAGE = {"role": "assistant", "content": None, "tool_calls": [CALL]}

@@ -14,22 +14,9 @@ from maas_client.dataset import validate
 from maas_client.dataset.edit.convert import convert
 from maas_client.dataset.edit.fix import fix
 from maas_client.errors import DatasetError
+from tests.unit.dataset.chats import CHAT, EARLIER, FUNCTION, SYSTEM, TOOL, TURNS, A, Q
 
-Q, A, LATER = (
-    "Where does the ferry leave?",
-    "From pier four, at noon.",
-    "And on Sunday it stays in port.",
-)
-CHAT = [{"role": "user", "content": Q}, {"role": "assistant", "content": A}]
-EARLIER = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Ahoy."}]
-SYSTEM = {"role": "system", "content": "Be brief."}
-TURNS = [{"from": "human", "value": Q}, {"from": "gpt", "value": A}]
-FUNCTION = {
-    "name": "tide",
-    "description": "Height.",
-    "parameters": {"type": "object", "properties": {}},
-}
-TOOL = {"type": "function", "function": FUNCTION}
+LATER = "And on Sunday it stays in port."
 
 
 def tool_call(number: int, port: int) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def zero_stage(stage: int, **options: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_engines_match_a_single_process(
+def test_strategies_match_a_single_process(
     base: BaseWeights,
     single_process: Callable[[str], list[Any]],
     rows: dict[str, str],
