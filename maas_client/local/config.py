@@ -128,7 +128,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for name, value, least in (
             ("threads", self.threads, 1),
-            ("max_jobs", self.max_jobs, 1),
+            ("max_jobs", self.max_jobs, 0),  # with 0, jobs stay queued
             ("min_examples", self.min_examples or 0, 0),
         ):
             if value < least:
