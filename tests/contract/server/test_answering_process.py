@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from maas_client import cli
@@ -122,6 +123,27 @@ def test_chat_in_progress_fails_when_process_dies(azure: Azure, uri, real):
         remaining = [line for line in lines if line]
     assert "data: [DONE]" not in remaining
     assert json.loads(remaining[-1].removeprefix("data: "))["error"]["code"] == "internal_error"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_client_that_disconnects_ends_an_answer_without_chunks(azure: Azure, real, stream):
+    """The calls of tools are sent when they are complete."""
+    uri = azure.deploy(f"calls-{stream:d}", "azureml://registries/azureml-mistral/models/Ministral-3B")
+    texts = {"type": "array", "minItems": 200, "items": {"type": "string", "minLength": 10}}
+    parameters = {"type": "object", "properties": {"texts": texts}, "required": ["texts"]}
+    body = {
+        "messages": [{"role": "user", "content": "hello"}],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": parameters}}],
+        "tool_choice": "required",
+        "stream": stream,
+    }
+    chats = real._server.services.chat_engine._queues
+    with pytest.raises(httpx.ReadTimeout):
+        azure.http.post(f"{uri}/v1/chat/completions", json=body, timeout=0.5)
+    deadline = time.monotonic() + 5
+    while chats:
+        assert time.monotonic() < deadline, "it takes 20 s if it is not cancelled"
+        time.sleep(0.02)
 
 
 def test_int8_server_says_so_where_it_answers(caplog, tmp_path, monkeypatch, capsys):

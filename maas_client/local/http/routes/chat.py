@@ -5,12 +5,14 @@ See docs/azure-http.md section 5.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.to_thread
+from starlette.requests import ClientDisconnect, Request  # noqa: TID253 - as below
 from starlette.responses import (  # noqa: TID253 - only the server imports this module
     JSONResponse,
     Response,
@@ -30,6 +32,8 @@ from maas_client.wire import chat as ops
 from maas_client.wire import error_bodies as wire
 from maas_client.wire.foundry import INFERENCE_CHAT
 from maas_client.wire.operation import Operation
+
+Answer = TypeVar("Answer")
 
 
 @accepts(headers=("extra-parameters",))
@@ -62,16 +66,43 @@ async def create_completion(context: RequestContext, endpoint: Record) -> Respon
     tags = context.services.deployment_tags
     headers = {**admission.headers, **{f"x-maas-{name}": value for name, value in tags.items()}}
     if context.json.get("stream"):
-        first = await anext(
-            chunks
-        )  # errors before the first chunk become an error response, not a 200
+        # errors before the first chunk become an error response, not a 200
+        first = await _cancel_on_disconnect(context.request, _first_chunk(chunks))
         encoder = _FrameEncoder(context.op, envelope, has_logprobs=chat.top_logprobs is not None)
         frames = _sse_frames(first, chunks, encoder, chat.choices, _wants_usage(context))
         return StreamingResponse(
             frames, 200, {"Cache-Control": "no-cache", **headers}, media_type="text/event-stream"
         )
-    body = await _complete_response(context, chat, chunks)
+    complete = _complete_response(context, chat, chunks)
+    body = await _cancel_on_disconnect(context.request, complete)
     return JSONResponse({**envelope, **body}, headers=headers)
+
+
+async def _first_chunk(chunks: AsyncGenerator[ChatChunk, None]) -> ChatChunk:
+    return await anext(chunks)
+
+
+async def _cancel_on_disconnect(request: Request, answer: Coroutine[Any, Any, Answer]) -> Answer:
+    """Return what ``answer`` returns. Raises ``ClientDisconnect`` once the client closes the connection.
+
+    Until the first chunk, which a waiting chat, a long prompt and the calls of tools send late, only this
+    ends the work that has no reader.
+    """
+    tasks = asyncio.create_task(answer), asyncio.create_task(_wait_for_disconnect(request))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientDisconnect
+        return tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _wants_usage(context: RequestContext) -> bool:
@@ -88,8 +119,6 @@ async def _complete_response(
         async for chunk in chunks:
             parts[chunk.index].append(chunk)
             usage = chunk.usage or usage
-            if await context.request.is_disconnected():
-                break
     choices = [_choice(index, part, chat) for index, part in enumerate(parts)]
     return {
         "object": "chat.completion",
