@@ -73,7 +73,8 @@ def status_error(
         "retry_after": parse_retry_after(headers),
         "hint": _REDIRECT_HINT if 300 <= status < 400 else _HINTS.get(status),
     }
-    if status == 501 and details.message:  # it names what is not implemented, and what to do
+    # They name what is not implemented or cannot be loaded, and what to do.
+    if (status == 501 or details.code == "model_unusable") and details.message:
         attributes["hint"] = None
     if 300 <= status < 400:
         message = "the service redirects, and requests with a credential do not follow redirects"

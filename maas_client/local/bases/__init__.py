@@ -101,6 +101,13 @@ def pull_smollm2(
     return _smollm2(SMOLLM2, cache_dir)
 
 
+def find_missing_base(folder: Path) -> str | None:
+    """Return a message if the folder of weights that a record names is gone; None: it is there."""
+    if (folder / "config.json").exists():
+        return None
+    return f"No base weights are in {folder}. Restore this folder, or train and deploy with another base."
+
+
 def check_loadable(kind: str) -> None:
     """Raise ``UnsupportedError`` for an architecture whose weights cannot be loaded."""
     if kind in _UNSUPPORTED:

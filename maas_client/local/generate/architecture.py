@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maas_client.local.bases import find_missing_base
 from maas_client.local.generate.protocol import GenerationError
 
 ARCHITECTURES = ("llama", "mistral", "phi3", "qwen2", "qwen3")
@@ -138,10 +139,12 @@ def load_architecture(folder: Path) -> Architecture:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
+    if message := find_missing_base(folder):
+        raise GenerationError("model_unusable", message)
     try:
         values = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError, RecursionError):
-        raise unusable_base(folder, "config.json is missing or is not valid JSON") from None
+        raise unusable_base(folder, "config.json is not valid JSON") from None
     if not isinstance(values, dict):
         raise unusable_base(folder, "config.json is not a JSON object")
     for name, maximum in _MAX_SIZES.items():

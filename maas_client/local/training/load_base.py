@@ -21,6 +21,7 @@ from torch import nn  # noqa: TID253 - see above
 
 from maas_client.chat import TEMPLATES, ChatTemplate, render, render_prompt
 from maas_client.errors import ConfigError, MissingExtraError
+from maas_client.local.bases import find_missing_base
 from maas_client.local.machine import matmul_choice
 from maas_client.local.machine.matmul_choice import MatmulChoice
 from maas_client.local.resources.training_config import TrainingConfig
@@ -59,7 +60,14 @@ def load_tokenizer(folder: str) -> Any:
     """Return the tokenizer of a base."""
     from transformers import AutoTokenizer
 
+    _check_present(folder)
     return AutoTokenizer.from_pretrained(folder, **_SAFE)
+
+
+def _check_present(folder: str) -> None:
+    """Raise ``ConfigError`` for a folder that is gone: transformers takes its path for a hub id."""
+    if message := find_missing_base(Path(folder)):
+        raise ConfigError(message)
 
 
 def load_model(folder: str, config: TrainingConfig, device: str) -> nn.Module:
@@ -115,6 +123,7 @@ def choose_products_of_job(spec: Mapping[str, Any]) -> MatmulChoice:
     if resolve_device(str(spec.get("device") or "auto")) != "cpu":
         return MatmulChoice()
     folder = spec["base"]["folder"]
+    _check_present(folder)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **_SAFE))
     return choose_products(model, Path(folder))

@@ -128,7 +128,9 @@ def test_chat_in_progress_fails_when_process_dies(azure: Azure, uri, real):
 @pytest.mark.parametrize("stream", [False, True])
 def test_client_that_disconnects_ends_an_answer_without_chunks(azure: Azure, real, stream):
     """The calls of tools are sent when they are complete."""
-    uri = azure.deploy(f"calls-{stream:d}", "azureml://registries/azureml-mistral/models/Ministral-3B")
+    uri = azure.deploy(
+        f"calls-{stream:d}", "azureml://registries/azureml-mistral/models/Ministral-3B"
+    )
     texts = {"type": "array", "minItems": 200, "items": {"type": "string", "minLength": 10}}
     parameters = {"type": "object", "properties": {"texts": texts}, "required": ["texts"]}
     body = {

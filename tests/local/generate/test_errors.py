@@ -115,6 +115,13 @@ def test_unsupported_base_raises(
         BaseUnderTest(folder).scheduler()
 
 
+def test_base_that_is_gone_is_named_with_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(GenerationError) as caught:
+        BaseUnderTest(tmp_path / "gone").scheduler()
+    assert caught.value.code == "model_unusable"
+    assert caught.value.message.startswith(f"No base weights are in {tmp_path / 'gone'}. Restore")
+
+
 def test_too_long_prompt_names_the_token_counts(phi: BaseUnderTest) -> None:
     scheduler = phi.scheduler()
     with pytest.raises(GenerationError, match="maximum context length is 4096 tokens") as caught:

@@ -81,3 +81,14 @@ def test_bfloat16_losses_match_float32(
         losses.append([event["train_loss"] for event in events_of("step", events)])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert losses[1] != losses[0]
+
+
+def test_base_that_is_gone_is_named_with_its_folder(tmp_path: Path) -> None:
+    folder = str(tmp_path / "gone")
+    for load in (
+        lambda: load_base.load_tokenizer(folder),
+        lambda: load_base.choose_products_of_job({"base": {"folder": folder}, "device": "cpu"}),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load()
+        assert str(caught.value).startswith(f"No base weights are in {folder}. Restore")

@@ -283,3 +283,14 @@ def test_every_service_failure_has_a_hint(server: ScriptedServer, status: int) -
     ):
         client.jobs.get("x")
     assert failed.value.hint
+
+
+def test_model_that_cannot_be_loaded_is_not_tried_again_later(server: ScriptedServer) -> None:
+    body = b'{"error":{"code":"model_unusable","message":"No base weights are in /b. Restore it."}}'
+    server.script = [b"HTTP/1.1 500 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
+    with (
+        Client.local(url=server.url, max_retries=0) as client,
+        pytest.raises(errors.ServiceError, match="No base weights") as failed,
+    ):
+        client.jobs.get("x")
+    assert failed.value.hint is None
