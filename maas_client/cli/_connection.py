@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from maas_client._settings import Settings
-from maas_client.cli._parser import refuse_unused
+from maas_client.cli._parser import group_options, refuse_unused
 from maas_client.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _OPTIONS = (
     ("--account-id", "foundry", "ID", "the account's ARM id, needed for deployments"),
 )
 """Option, the one backend that takes it, its metavar and what it is."""
+_GROUPS = ("connection", "local server")
 _LOCAL_OPTIONS = ("dialect", "engine", "keep")
 _AZURE_OPTIONS = {
     backend: [option[2:].replace("-", "_") for option, owner, _, _ in _OPTIONS if owner == backend]
@@ -34,15 +35,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     Keys are never options, because every process on the machine could read them; ``maas-client config`` lists
     their environment variables.
     """
+    connection, server = _GROUPS
     group = parser.add_argument_group(
-        "connection", "each option has a setting, listed by: maas-client config"
+        connection, "each option has a setting, listed by: maas-client config"
     )
     group.add_argument("--dialect", choices=("azureml", "foundry"),
                        help="API to use with the local server: azureml (default) or foundry")  # fmt: skip
     for option, backend, metavar, text in _OPTIONS:
         group.add_argument(option, help=f"{backend}: {text}", metavar=metavar)
     group.add_argument("--cloud", help="azureml, foundry: public, usgov or china", metavar="NAME")
-    group = parser.add_argument_group("local server", "one is started if none runs")
+    group = parser.add_argument_group(server, "one is started if none runs")
     group.add_argument(
         "--engine",
         choices=("peft", "instant"),
@@ -50,6 +52,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--keep", action="store_true",
                        help="keep the server running when it is idle (default: 30 minutes)")  # fmt: skip
+
+
+def refuse_options(
+    args: argparse.Namespace,
+    reason: str = "on a command that connects to no backend",
+    hint: str = "Leave out {}.",
+    *,
+    allowed: tuple[str, ...] = (),
+) -> None:
+    """Raise ``ConfigError`` for an option that says where to connect, if it is given; ``allowed`` may be."""
+    names = {"backend", "url", *group_options(args, *_GROUPS)}
+    refuse_unused(args, reason, names.difference(allowed), hint)
 
 
 def resolve_backend(args: argparse.Namespace) -> str:

@@ -130,7 +130,7 @@ _COMMANDS = {
 
 _CONNECTED_COMMAND = re.compile(
     r"maas-client (?:fine-tune|chat|evaluate|doctor|export|(?:jobs|deployments|sessions) [a-z]+"
-    r"|datasets (?:upload|list|show|delete)|models (?:list|show|refresh|import|delete))(?![\w-])"
+    r"|datasets (?:upload|list|show|delete)|models (?:list --mine|show|import|delete))(?![\w-])"
 )
 """A command that has the connection options, in a text."""
 

@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self._module = module
         self._words: list[str] = []
+        self.given: set[str] = set()
         self._similar_choice: str | None = None
         group = self.add_argument_group("common options")
         shared: dict[str, Any] = {"default": argparse.SUPPRESS}
@@ -59,10 +60,17 @@ class Parser(argparse.ArgumentParser):
         """Import the command, then parse. Unknown arguments are an error of this command, not of its parent."""
         self.load()
         self._words = list(sys.argv[1:] if args is None else args)
+        self.given.clear()
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return namespace, unknown
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Convert the values of an argument, and remember that an option was given."""
+        if action.option_strings:
+            self.given.add(action.dest)
+        return super()._get_values(action, arg_strings)
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         """Convert a value. An empty one of an option is refused: it would count as left out."""
@@ -246,8 +254,9 @@ def refuse_unused(args: argparse.Namespace, reason: str, names: Iterable[str], h
     """
     names = set(names)
     for option in args.parser._actions:
-        value = getattr(args, option.dest, None)
-        if option.dest in names and value not in (option.default, None):
+        # A common option may stand before the command, whose parser did not see it.
+        is_common = option.default == argparse.SUPPRESS and bool(getattr(args, option.dest, None))
+        if option.dest in names and (is_common or option.dest in args.parser.given):
             flag = option.option_strings[-1]
             raise ConfigError(f"{flag} has no effect {reason}", hint=hint.format(flag))
 

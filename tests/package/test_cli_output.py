@@ -6,8 +6,10 @@ import argparse
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -303,6 +305,22 @@ def test_validate_html_and_show_mask_together(
         ("export model --to onnx --data x", "--data has no effect with --to onnx"),
         ("export job --to olive --ignore X", "there is no file job, and an existing job has its own"),
         ("plan --model Phi-4 --method full --lora-r 4", "--lora-r has no effect with --method Full"),
+        ("plan --model Phi-4 --method full --lora-r 8", "--lora-r has no effect with --method Full"),
+        ("--backend local plan --model Phi-4", "--backend has no effect on a command that connects to no"),
+        ("--url http://127.0.0.1:1 validate FILE", "--url has no effect on a command that connects to no"),
+        ("validate --explain JSON_SYNTAX --backend local", "--backend has no effect with --explain"),
+        ("validate FILE --show-mask --backend local", "--backend has no effect with --show-mask"),
+        ("validate FILE --rows 3", "--rows has no effect without --show-mask"),
+        ("validate FILE --quiet --json", "--quiet has no effect with --json"),
+        ("datasets split FILE --no-shuffle --seed 0", "--seed has no effect with --no-shuffle"),
+        ("datasets split FILE --url http://127.0.0.1:1", "--url has no effect on a command that connects"),
+        ("models list --workspace x", "--workspace has no effect without --mine. Leave out --workspace,"),
+        ("models list --url http://127.0.0.1:1", "--url has no effect without --mine"),
+        ("models show Phi-4 --endpoint x", "--endpoint has no effect for Phi-4, a model of the catalog"),
+        ("models refresh --check --backend local", "--backend has no effect on a command that connects"),
+        ("export FILE --to olive --model Phi-4 --keep", "--keep has no effect with "),
+        ("export model --to onnx --url http://127.0.0.1:1", "--url has no effect with --to onnx, which reads"),
+        ("export model --to onnx --cloud public", "--cloud has no effect with --to onnx, which reads"),
         ("models pull tiny --from x", "--from has no effect with tiny"),
         ("evaluate d FILE --json --answers 3", "--answers has no effect with --json"),
         ("demo --backend azureml", "the demo starts a server of its own"),
@@ -325,6 +343,56 @@ def test_option_without_effect_is_refused(
     monkeypatch.setenv("MAAS_URL", UNUSED_URL)
     assert cli.main([TRAIN if word == "FILE" else word for word in command.split(" ")]) == 1
     assert message in capsys.readouterr().err
+
+
+def _leaf_parsers(parser: cli.Parser) -> Iterator[cli.Parser]:
+    parser.load()
+    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    for group in groups:
+        for subparser in group.choices.values():
+            yield from _leaf_parsers(subparser)
+    if not groups:
+        yield parser
+
+
+def test_backend_is_never_ignored(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A backend that is not configured is an error of each command, or the command refuses the option."""
+    for name in ("MAAS_ENDPOINT", "AZURE_OPENAI_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    more_words = {"deployments create": ["--job", "x"], "deployments delete": ["x"], "chat": ["hi"]}
+    messages = {}
+    for parser in _leaf_parsers(cli.build_parser()):
+        command = parser.prog.partition(" ")[2]
+        if command in ("config", "validate", "models list"):  # need no connection to honour it
+            continue
+        required = [a for a in parser._actions if a.required and a.dest != "files"]
+        words = [*command.split(" "), *(word for action in required for word in _words(action))]
+        words += more_words.get(command, [])
+        assert cli.main([*words, "--backend", "foundry"]) == 1, words
+        messages[command] = capsys.readouterr().err
+    refusal = re.compile("--backend|--endpoint|the backend foundry|serverless job stay on Azure")
+    assert {c: m for c, m in messages.items() if not refusal.search(m)} == {}
+    assert len(messages) > 30
+
+
+def test_models_list_has_those_that_the_backend_tunes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "list", "--json"]) == 0
+    catalog = json.loads(capsys.readouterr().out)
+    assert cli.main(["models", "list", "--json", "--backend", "foundry"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed == [row for row in catalog if "foundry" in row["tuned_on"]]
+    assert listed != catalog
+
+
+def _words(action: argparse.Action) -> list[str]:
+    if action.nargs == 0:
+        return [action.option_strings[-1]]
+    value = TRAIN if action.metavar in ("FILE", "DATA") else "x"
+    if action.choices or "model" in action.dest:
+        value = next(iter(map(str, action.choices or ["Phi-4"])))
+    return [*action.option_strings[-1:], value]
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ def _column(text: str) -> tuple[str, str]:
 
 def convert(args: argparse.Namespace) -> int:
     """Convert a file and return 0."""
+    _connection.refuse_options(args)
     from maas_client.dataset.edit.convert import convert
 
     with report_overwrites(args.out):
@@ -182,6 +183,7 @@ def _add_split(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def split(args: argparse.Namespace) -> int:
     """Split a file and return 0."""
+    _connection.refuse_options(args)
     if args.azure_split:
         refuse_unused(args, "with --azure-split", ["by", "seed"], "Leave out {} or --azure-split.")
     if args.no_shuffle:

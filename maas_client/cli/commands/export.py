@@ -139,6 +139,8 @@ def _export_model(args: argparse.Namespace) -> int:
         )
     reason = f"with --to {args.to}, which exports a model"
     refuse_unused(args, reason, group_options(args, "jobs", "training"), "Leave out {}.")
+    reason = f"with --to {args.to}, which reads the files of this machine"
+    _connection.refuse_options(args, reason, allowed=("backend",))
     if folder.is_dir():
         model = trained_model.load_trained_model(folder, settings.cache_path(), base=args.base)
     else:
@@ -201,6 +203,7 @@ def _from_file(args: argparse.Namespace) -> Mapping[str, str]:
     from maas_client.flows._requests import canonical_method, check_hyperparameters
     from maas_client.types import Hyperparameters
 
+    _connection.refuse_options(args, f"with {args.target}, a data file")
     if not args.model:
         raise ConfigError(
             f"{args.target} is a data file, and no model is given", hint="Add --model NAME."

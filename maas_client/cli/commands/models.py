@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -37,16 +38,18 @@ _BACKENDS = ("azureml", "foundry", "local")
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
     group = add_subcommands(parser)
-    text = "list the models of the catalog, or your own"
+    text = "list the models of the catalog (--backend: those that it tunes), or your own"
     listing = add_subcommand(group, "list", text, _list)
     listing.add_argument("--mine", action="store_true", help="list your models on the backend")
     text = "show the facts about a model and the source of each"
     show = add_subcommand(group, "show", text, _show)
     show.add_argument("model", metavar="MODEL", help="name of a catalog model or of your own")
-    text = "show how old the facts of the catalog are"
-    refresh = add_subcommand(group, "refresh", text, _refresh)
-    refresh.add_argument("--check", action="store_true",
-                         help="print sources with dates and ages, the oldest first (the default)")  # fmt: skip
+    text = (
+        "check how old the facts of the catalog are, which a new version of maas-client refreshes"
+    )
+    refresh = add_subcommand(group, "refresh", text, _check_ages)
+    refresh.add_argument("--check", action="store_true", required=True,
+                         help="print sources with dates and ages, the oldest first")  # fmt: skip
     pull = add_subcommand(group, "pull", "download base weights to this machine", _pull)
     pull.add_argument("model", metavar="MODEL",
                       help="smollm2-135m, tiny, a catalog name or a hub id")  # fmt: skip
@@ -61,7 +64,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     text = "delete one of your models that is not deployed"
     delete = add_subcommand(group, "delete", text, _delete)
     delete.add_argument("model", metavar="NAME", help="name, NAME:VERSION or id of the model")
-    for parser_ in (listing, show, refresh, import_, delete):
+    for parser_ in (listing, show, import_, delete):
         _connection.add_options(parser_)
 
 
@@ -72,12 +75,15 @@ def _list(args: argparse.Namespace) -> int:
         print_table(args, _OWN_COLUMNS, models, empty_message="the backend has no models")
         print_simulated_note(models, _SIMULATED)
         return 0
+    hint = "Leave out {}, or add --mine."
+    _connection.refuse_options(args, "without --mine", hint, allowed=("backend",))
     rows = [_row(model) for model in _load_catalog().values()]
+    if args.backend:
+        rows = [row for row in rows if args.backend in row["tuned_on"]]
     print_table(args, _CATALOG_COLUMNS, rows, empty_message="the catalog is empty")
     if not args.json:
-        print_note(
-            f"Azure may have changed since. Sources and dates: {command('models', 'show', rows[0]['name'])}"
-        )
+        show = command("models", "show", rows[0]["name"])
+        print(f"Azure may have changed since. Sources and dates: {show}", file=sys.stderr)
     return 0
 
 
@@ -88,8 +94,9 @@ def _delete(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refresh(args: argparse.Namespace) -> int:
+def _check_ages(args: argparse.Namespace) -> int:
     """Print how old the facts are. They change with the package, or by an override file."""
+    _connection.refuse_options(args)
     today = datetime.now(UTC).date()
     facts: dict[tuple[str, str], dict[str, Any]] = {}
     for model in _load_catalog().values():
@@ -157,6 +164,7 @@ def _show(args: argparse.Namespace) -> int:
     model = catalog.find_model(args.model, override=Settings.load().catalog_file())
     if model is None:
         return _show_registered(args)
+    _connection.refuse_options(args, f"for {model.name}, a model of the catalog")
     facts = [
         (name, value, model.get_source(name))
         for name in model.__dataclass_fields__
@@ -241,6 +249,7 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _pull(args: argparse.Namespace) -> int:
+    _connection.refuse_options(args)
     from maas_client.local import bases
 
     if args.model != bases.SMOLLM2:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maas_client._settings import Settings
+from maas_client.cli import _connection
 from maas_client.cli._output import align_columns, print_json, print_note
 from maas_client.cli._parser import positive_int, refuse_unused
 from maas_client.errors import ConfigError
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from maas_client.local.machine import hardware
     from maas_client.local.planning import measure, plan
 
+    _connection.refuse_options(args)
     if (args.method or "").lower() == "full":
         refuse_unused(args, "with --method Full", ["lora_r"], "Leave out {} or --method.")
     shape = _shape(args.model)

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maas_client.cli import _report
+from maas_client.cli import _connection, _report
 from maas_client.cli._messages import command
 from maas_client.cli._output import print_json, print_note, report_overwrites
 from maas_client.cli._parser import positive_int, refuse_unused
@@ -135,12 +135,15 @@ def _refuse_unused_options(args: argparse.Namespace) -> None:
         refuse_unused(args, "without a price", ["currency"], hint)
     if args.explain and args.files:
         raise ConfigError("--explain reads no file", hint="Leave out --explain or the files.")
-    others = {option.dest for option in args.parser._actions} - {"files", "json", "backend", "url"}
+    others = {option.dest for option in args.parser._actions} - {"files", "json"}
     if args.explain:
         refuse_unused(args, "with --explain", others - {"explain"}, "Leave out {} or --explain.")
     if args.show_mask and not _has_report(args):
         reason, hint = "with --show-mask", "Leave out {}, or add --target TARGET or --html REPORT."
         refuse_unused(args, reason, others - {"show_mask", "rows", "model"}, hint)
+    _connection.refuse_options(args, allowed=("backend",))
+    if args.json:
+        refuse_unused(args, "with --json, which has every file", ["quiet"], "Leave out {}.")
     if args.target and args.backend and args.target != args.backend:
         raise ConfigError(
             f"--target is {args.target}, but --backend is {args.backend}",
