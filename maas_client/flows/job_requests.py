@@ -9,8 +9,9 @@ from typing import NamedTuple, TypedDict
 
 from maas_client._messages import Argument, Text
 from maas_client._progress import Progress, ProgressCallback
+from maas_client.catalog import load_limits
 from maas_client.dataset.sources import DataFile
-from maas_client.errors import ConfigError
+from maas_client.errors import ConfigError, DatasetError
 from maas_client.flows import datasets, identifiers
 from maas_client.flows._io import IO
 from maas_client.flows._requests import (
@@ -19,6 +20,7 @@ from maas_client.flows._requests import (
     check_given_once,
     check_hyperparameters,
 )
+from maas_client.flows.azureml.workspace import get_discovery
 from maas_client.flows.datasets import JobData
 from maas_client.types import Dataset, FileReport, Hyperparameters, Method, Model, ValidationReport
 
@@ -118,6 +120,8 @@ async def attach_data(
     else:
         training_report = _Validated(report.files[0], report)
         validation_report = _Validated(report.files[-1], report)
+    if io.scope.local and training_report is not None:
+        await _check_example_count(io, training_report.file)
     if max_billed_tokens is not None:
         held_out = None if validation_data is None else validation_report
         _check_token_budget(
@@ -186,6 +190,18 @@ async def _validate(
             data.path,
         )
     return None
+
+
+async def _check_example_count(io: IO, training: FileReport) -> None:
+    """Refuse a job that the local server would refuse. For Azure, the validation does that."""
+    if training.examples >= (load_limits(io.scope.dialect).get_int("rows_min") or 0):
+        return
+    minimum = (await get_discovery(io)).required_examples.get(io.scope.dialect, 0)
+    if training.examples < minimum:
+        raise DatasetError(
+            f"{training.path} has {training.examples} of the {minimum} examples that a job needs at least",
+            hint="Add examples. For a trial, start the server with --min-examples.",
+        )
 
 
 def _check_token_budget(

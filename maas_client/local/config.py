@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from maas_client._messages import Argument, Text
+from maas_client.catalog import load_limits
 from maas_client.errors import ConfigError, MissingExtraError
 from maas_client.local.machine.hardware import usable_cores
 
 if TYPE_CHECKING:
     from maas_client.local.fault_plan import FaultPlan
+    from maas_client.wire.operation import Dialect
 
 Engine = Literal["peft", "instant"]
 Precision = Literal["auto", "int8"]
@@ -107,7 +109,7 @@ class ServerConfig:
     realistic: bool = False
     """True: enforce the limits and delays that Azure documents (``resources/azure_limits.py``)."""
     min_examples: int | None = None
-    """A job with fewer training examples fails; None: the minimum that Azure documents."""
+    """A job with fewer training examples is refused; None: the minimum that Azure documents."""
     reset: bool = False
     """True: delete the contents of the state directory first."""
     control: bool = False
@@ -124,6 +126,12 @@ class ServerConfig:
     """An interactive training session expires after this time without requests and heartbeats."""
     cancel_grace_s: float = 3.0
     """Seconds a worker gets to stop after its job was cancelled; then it is killed."""
+
+    def required_examples(self, dialect: Dialect) -> int:
+        """Return how many training examples a job needs."""
+        if self.min_examples is not None:
+            return self.min_examples
+        return load_limits(dialect).get_int("rows_min") or 0
 
     def __post_init__(self) -> None:
         for name, value, least in (

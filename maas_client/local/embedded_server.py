@@ -349,7 +349,7 @@ def serve(
         tls: True: serve HTTPS with a certificate of the state directory's own CA. Default: False.
         proxy: True: also run an HTTPS proxy that directs Azure's host names to this server. Set the variables
             of ``LocalServer.environment`` for an application that uses Azure's SDKs. Default: False.
-        min_examples: A job with fewer training examples fails. None (default): the minimum that Azure
+        min_examples: A job with fewer training examples is refused. None (default): the minimum that Azure
             documents, 10.
         realistic: True: enforce the rate limits and delays that Azure documents (docs/how-to/deployments.md).
             Default: False.

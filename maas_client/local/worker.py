@@ -29,7 +29,7 @@ from typing import Any, TextIO
 
 from maas_client._clock import utc_time
 from maas_client.local import instant
-from maas_client.local.resources.errors import describe_failure
+from maas_client.local.resources.errors import describe_failure, too_few_examples_message
 from maas_client.local.resources.job_states import SIGNAL_KEYS, JobSignal
 from maas_client.local.resources.training_config import parse_hyperparameters
 from maas_client.local.resources.validation_cache import check_file, read_valid_rows
@@ -185,11 +185,8 @@ def _find_problems(job: dict[str, Any]) -> dict[str, Any] | None:
     if problems:
         return _invalid_data_error(problems)
     examples, minimum = reports["training"].examples, job.get("min_examples") or 0
-    if examples < minimum:
-        count = "1 example" if examples == 1 else f"{examples} examples"
-        text = f"The training data has {count}. Fine-tuning needs at least {minimum}."
-        return {"code": "UserError", "message": text}
-    return None
+    text = too_few_examples_message(examples, minimum)
+    return {"code": "UserError", "message": text} if text else None
 
 
 def _invalid_data_error(problems: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class Workspace(WireModel):
 class Discovery(WireModel):
     api: str
     """``https://{region}.api.azureml.ms``."""
+    required_examples: dict[str, int] = Field(default_factory=dict)
+    """The local server only: how many training examples a job needs, by dialect."""
 
 
 class DatastoreCredentials(WireModel):

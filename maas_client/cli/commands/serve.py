@@ -126,7 +126,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--min-examples",
         type=_positive,
         metavar="N",
-        help="fail jobs with fewer training examples (default: Azure's minimum, 10)",
+        help="refuse jobs with fewer training examples (default: Azure's minimum, 10)",
     )
     parser.add_argument(
         "--realistic",

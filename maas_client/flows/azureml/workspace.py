@@ -8,7 +8,7 @@ from maas_client.errors import StatusError, UnsupportedError
 from maas_client.flows._io import IO
 from maas_client.wire import azureml as ops
 from maas_client.wire import blob
-from maas_client.wire.azureml_models import Datastore, Workspace
+from maas_client.wire.azureml_models import Datastore, Discovery, Workspace
 
 
 async def get_workspace(io: IO) -> Workspace:
@@ -22,8 +22,13 @@ async def get_workspace(io: IO) -> Workspace:
 
 async def data_plane_url(io: IO) -> str:
     """Return the base address of run history and metrics, which the discovery document names."""
-    url = io.scope.cache.get("data_plane")
-    if not isinstance(url, str):
+    return (await get_discovery(io)).api.rstrip("/")
+
+
+async def get_discovery(io: IO) -> Discovery:
+    """Return the discovery document of the workspace."""
+    document = io.scope.cache.get("discovery")
+    if not isinstance(document, Discovery):
         workspace = await get_workspace(io)
         discovery_url = workspace.properties.discovery_url
         if not discovery_url:
@@ -31,9 +36,9 @@ async def data_plane_url(io: IO) -> str:
                 f"workspace {workspace.name} has no discoveryUrl",
                 hint="Name a workspace or a hub-based project whose resource has properties.discoveryUrl.",
             )
-        url = (await io.send(ops.DISCOVERY_GET, url=discovery_url)).value.api.rstrip("/")
-        io.scope.cache["data_plane"] = url
-    return url
+        document = (await io.send(ops.DISCOVERY_GET, url=discovery_url)).value
+        io.scope.cache["discovery"] = document
+    return document
 
 
 async def get_datastore(io: IO) -> Datastore:

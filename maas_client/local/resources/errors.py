@@ -72,6 +72,14 @@ def failure_message(error: BaseException) -> str | None:
     return _DISK_FULL if is_disk_full(error) else _FILE_ERRORS.get(error_number(error))
 
 
+def too_few_examples_message(examples: int, minimum: int) -> str | None:
+    """Return the reason to refuse a job with this number of training examples, or None."""
+    if examples >= minimum:
+        return None
+    count = "1 example" if examples == 1 else f"{examples} examples"
+    return f"The training data has {count}. Fine-tuning needs at least {minimum}."
+
+
 def describe_failure(error: BaseException) -> str:
     """Return a sentence for any failure of a job. It never contains the text of a data row."""
     if message := failure_message(error):

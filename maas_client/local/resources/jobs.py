@@ -6,15 +6,18 @@ do through ``start_attempt``, ``advance``, ``record_progress``, ``complete``, ``
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from maas_client._clock import utc_time
 from maas_client.local.resources.assets import check_name, register_model, utc_now
-from maas_client.local.resources.errors import not_found, user_error
+from maas_client.local.resources.errors import not_found, too_few_examples_message, user_error
 from maas_client.local.resources.job_states import (
     ACTIVE_STATES,
     QUEUED_STATES,
@@ -76,6 +79,17 @@ class NewJob:
     """Properties that the server adds: the base that ran, whether the job is simulated."""
 
 
+def _count_rows(path: Path, limit: int) -> int:
+    """Return the number of rows of a file of JSON lines, at most ``limit``, which other files count as."""
+    with path.open("rb") as file:
+        rows = list(islice((line for line in file if line.strip()), limit))
+    try:
+        are_objects = bool(rows) and all(isinstance(json.loads(row), dict) for row in rows)
+    except (ValueError, RecursionError):
+        are_objects = False
+    return len(rows) if are_objects else limit  # others fail the job with all their problems
+
+
 _LOG = logging.getLogger(__name__)
 RESUMABLE = "Only a paused job can be resumed, or one that failed in crashes or without memory or disk space"
 """The start of the message that refuses to resume a job."""
@@ -98,6 +112,13 @@ class Jobs:
         """Called after a job was queued. The scheduler sets it."""
 
     # -- client requests -------------------------------------------------------------------------
+
+    def find_refusal(self, scope: str, job: NewJob, min_examples: int) -> str | None:
+        """Return the reason not to create a job, if it is new and its data has too few examples."""
+        if not job.train.content or self.find(JobRef(scope, job.name.casefold())):
+            return None
+        path = self._files.content_path(job.train.content)
+        return too_few_examples_message(_count_rows(path, min_examples), min_examples)
 
     def create(self, scope: str, job: NewJob) -> tuple[Record, bool]:
         """Create a job, or return the one with this name; True when it is new.

@@ -10,10 +10,9 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from maas_client._settings import tracker_variables
-from maas_client.catalog import load_limits
 from maas_client.local.config import ServerConfig
 from maas_client.local.machine.child_processes import ChildProcess, ProcessPool
 from maas_client.local.machine.hardware import usable_cores
@@ -280,20 +279,12 @@ def worker_input(
         "log": str(files.log_path(body["id"])),
         "lock": str(run / "lock"),
         "pace_s": config.step_delay_s,
-        "min_examples": _min_examples(config, body["dialect"]),
+        "min_examples": config.required_examples(body["dialect"]),
         # Workers have no variables that could hold a credential; a job gets those of the trackers it names.
         "tracker_variables": tracker_variables()
         if parse_trackers(body["spec"]["hyperparameters"])
         else {},
     }
-
-
-def _min_examples(config: ServerConfig, dialect: Literal["azureml", "foundry"]) -> int:
-    """Return how many training examples a job needs."""
-    if config.min_examples is not None:
-        return config.min_examples
-    value = load_limits(dialect)["rows_min"].value
-    return value if isinstance(value, int) else 0
 
 
 def missing_data_message(job: Record) -> str | None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from maas_client import local
 from maas_client.dataset.file_validator import FileValidator
+from maas_client.errors import BadRequestError, DatasetError
 from maas_client.local.embedded_server import LocalServer
 from tests.contract.client.conftest import AwaitableClient
 
@@ -90,3 +92,34 @@ async def test_control_tokens_are_validated_for_the_model(
     client_passes = [each for each in passes if each[0] != "contents"]
     assert client_passes == [(train.parent.name, None), (train.parent.name, model)]
     assert len(stored_checks(server) - before) == (2 if dialect == "foundry" else 1)
+
+
+@pytest.fixture
+def nine_examples(train: Path) -> Path:
+    train.write_text("".join(train.read_text().splitlines(keepends=True)[:9]))
+    return train
+
+
+async def test_job_with_too_few_examples_sends_nothing(
+    client: Any, dialect: str, nine_examples: Path
+) -> None:
+    before = [dataset.id async for dataset in client.datasets.list()]
+    with pytest.raises(DatasetError, match="has 9 of the 10 examples that a job needs"):
+        await client.jobs.create(MODELS[dialect], training_data=nine_examples)
+    with pytest.raises(DatasetError, match="has 9 of the 10 examples that a job needs"):
+        await client.fine_tune(nine_examples, model=MODELS[dialect])
+    assert [dataset.id async for dataset in client.datasets.list()] == before
+
+
+def test_server_may_need_fewer_or_more_examples(train: Path) -> None:
+    lines = train.read_text().splitlines(keepends=True)
+    train.write_text("".join(lines[:11]))
+    with local.serve(engine="instant", min_examples=12) as server:
+        with pytest.raises(
+            BadRequestError, match=r"has 11 examples\. Fine-tuning needs at least 12"
+        ):
+            server.client().jobs.create("Phi-4-mini-instruct", training_data=train)
+        assert list(server.client().jobs.list()) == []
+    train.write_text(lines[0])
+    with local.serve(engine="instant", min_examples=1) as server:
+        assert server.client().fine_tune(train, model="Phi-4-mini-instruct").job.succeeded

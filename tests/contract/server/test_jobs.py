@@ -404,17 +404,40 @@ def test_metric_points_are_paged(azure: Azure, server):
 
 
 def test_a_job_needs_ten_examples(azure: Azure):
-    assert azure.job("nine", chats(9)) == "Failed"
-    error = azure.error("nine")
-    assert error["code"] == "UserError"
-    assert error["message"] == "The training data has 9 examples. Fine-tuning needs at least 10."
+    with pytest.raises(
+        AssertionError, match=r"The training data has 9 examples\. Fine-tuning needs at"
+    ):
+        azure.job("nine", chats(9))
+    assert azure.arm("GET", "/jobs/nine").status_code == 404
     assert azure.job("ten", chats(10)) == "Completed"
+
+
+def test_rows_with_errors_are_no_examples(azure: Azure):
+    """They are found when the job validates its data, so that job fails."""
+    no_answer = b'{"messages": [{"role": "user", "content": "hi"}]}\n'
+    assert azure.job("few-rows", chats(9) + no_answer + b"{\n") == "Failed"
+    assert "Validation of the data failed" in azure.error("few-rows")["message"]
+
+
+def test_foundry_job_with_too_few_examples_is_refused(azure: Azure):
+    foundry = f"{azure.url}/openai/v1"
+    files = {"purpose": (None, "fine-tune"), "file": ("few.jsonl", chats(9))}
+    file = azure.http.post(f"{foundry}/files", files=files).json()["id"]
+    body = {"model": "gpt-4.1-mini", "training_file": file}
+    before = azure.http.get(f"{foundry}/fine_tuning/jobs").json()
+    response = azure.http.post(f"{foundry}/fine_tuning/jobs", json=body)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == "training_file"
+    assert error["message"] == "The training data has 9 examples. Fine-tuning needs at least 10."
+    assert azure.http.get(f"{foundry}/fine_tuning/jobs").json() == before
 
 
 def test_the_minimum_of_examples_can_be_changed():
     with serve(engine="instant", min_examples=2) as server:
         azure = Azure(server.url)
-        assert azure.job("one", chats(1)) == "Failed"
+        with pytest.raises(AssertionError, match=r"The training data has 1 example\. "):
+            azure.job("one", chats(1))
         assert azure.job("two", chats(2)) == "Completed"
         azure.http.close()
 

@@ -68,6 +68,9 @@ def create(context: RequestContext) -> Response:
     _check_inputs(context.op, properties["fineTuningDetails"])
     _check_outputs(context.op, properties.get("outputs") or {})
     _check_compute(context.op, properties)
+    services, scope = context.services, context.workspace.guid
+    if text := services.jobs.find_refusal(scope, job, services.required_examples("azureml")):
+        raise user_error(text, target="trainingData")
     record, is_new = context.services.jobs.create(context.workspace.guid, job)
     return JSONResponse(job_to_json(context, record), 201 if is_new else 200)
 

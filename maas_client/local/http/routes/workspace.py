@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from maas_client.catalog import ModelInfo, load_models
 from maas_client.local.bases import find_model_facts, known_versions
@@ -17,7 +17,7 @@ from maas_client.local.resources.assets import Workspace
 from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.wire import arm_service as service_ops
 from maas_client.wire import azureml as ops
-from maas_client.wire.operation import Operation
+from maas_client.wire.operation import Dialect, Operation
 
 DEFAULT_DATASTORE = "workspaceblobstore"
 _DATASTORES: dict[str, Callable[[Workspace], str]] = {
@@ -64,7 +64,8 @@ def get_discovery(context: RequestContext) -> dict[str, Any]:
     """GET the URLs of the data plane; no credential is required."""
     base = context.urls.data_plane
     names = ("api", "history", "metric", "modelmanagement", "experimentation", "cert")
-    return dict.fromkeys(names, base)
+    required = {name: context.services.required_examples(name) for name in get_args(Dialect)}
+    return {**dict.fromkeys(names, base), "requiredExamples": required}
 
 
 @accepts(query=("isDefault", "count", "orderByAsc"))

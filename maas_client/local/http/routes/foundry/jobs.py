@@ -45,8 +45,13 @@ from maas_client.wire.operation import Operation
 
 def create(context: RequestContext) -> Response:
     """POST a job."""
-    job = read_job(context.services, file_store(context), context.json)
-    record, _ = context.services.jobs.create(FOUNDRY_SCOPE, job)
+    services = context.services
+    job = read_job(services, file_store(context), context.json)
+    if text := services.jobs.find_refusal(
+        FOUNDRY_SCOPE, job, services.required_examples("foundry")
+    ):
+        raise invalid_payload(text, param="training_file")
+    record, _ = services.jobs.create(FOUNDRY_SCOPE, job)
     return created_response(context, job_to_json(context, record))
 
 
