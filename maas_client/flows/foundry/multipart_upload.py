@@ -9,6 +9,8 @@ an interrupted upload is continued by the same call.
 from __future__ import annotations
 
 import hashlib
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from maas_client.flows.foundry.upload_journal import UploadJournal
 from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
 
+_log = logging.getLogger("maas_client")
 PART_BYTES = 16 * 2**20
 """The service allows 64 MB. After an interruption at most ``MAX_PARALLEL`` parts are sent again."""
 MAX_PARALLEL = 4
@@ -54,6 +57,8 @@ async def upload_in_parts(
     checksums = await io.call(lambda: _compute_checksums(request))
     journal = UploadJournal(io, f"{name} {request.sha256} {PART_BYTES}")
     await io.call(journal.load)
+    if journal.has_expired:
+        _log.warning("an earlier upload of %s has expired: all of it is sent again", request.path)
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         is_continued = journal.upload is not None
         try:
@@ -65,6 +70,7 @@ async def upload_in_parts(
             is_repeatable = is_continued or _is_damaged(error)
             if attempt == _MAX_ATTEMPTS or not isinstance(error, StatusError) or not is_repeatable:
                 raise
+            _log.warning("%s is sent again from its start: %s", request.path, error.message)
         else:
             await io.call(journal.delete)
             return file
@@ -139,7 +145,9 @@ async def _send_parts(
         return FileSlice(request.path, start, length, checksums.parts[index], "md5")
 
     indexes = range(len(checksums.parts))
+    started, warned = io.elapsed(), [False]
     sent = [sum(len(part(index)) for index in journal.parts if index in indexes)]
+    sent_before = sent[0]
     if sent[0] and request.progress is not None:
         request.progress(sent[0], size)
 
@@ -155,10 +163,27 @@ async def _send_parts(
         )
         await io.call(lambda: journal.add(index, response.value.id))
         sent[0] += len(data)
+        if not warned[0]:
+            warned[0] = _warn_of_expiry(
+                journal, sent[0] - sent_before, size - sent[0], io.elapsed() - started
+            )
         if request.progress is not None:
             request.progress(sent[0], size)
 
     await io.parallel(send, [i for i in indexes if i not in journal.parts], MAX_PARALLEL)
+
+
+def _warn_of_expiry(journal: UploadJournal, sent: int, remaining: int, elapsed_s: float) -> bool:
+    """Log, and return True, if the upload will expire before all of it is sent at the speed so far."""
+    needed_s, left_s = remaining * elapsed_s / sent, journal.expires_at - time.time()
+    if needed_s <= left_s:
+        return False
+    _log.warning(
+        "the upload needs about %.0f more minutes, but the service ends it in %.0f. Then all of it is sent "
+        "again. Use a faster connection, or a smaller file.",
+        needed_s / 60, max(0.0, left_s / 60),
+    )  # fmt: skip
+    return True
 
 
 def _compute_checksums(request: UploadRequest) -> _Checksums:

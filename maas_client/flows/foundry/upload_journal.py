@@ -50,12 +50,16 @@ class UploadJournal:
     Attributes:
         upload: The id of the upload to continue; None: there is none.
         parts: The ids of the parts that were sent, by index.
+        expires_at: When the service ends the upload, as a time stamp.
+        has_expired: An earlier call has begun an upload that can no longer be continued.
     """
 
     def __init__(self, io: IO, name: str) -> None:
         self._path = _path(io, "uploads", name)
         self.upload: str | None = None
         self.parts: dict[int, str] = {}
+        self.expires_at = 0.0
+        self.has_expired = False
 
     def load(self) -> None:
         """Read the journal of an earlier call, unless the upload has expired."""
@@ -67,14 +71,19 @@ class UploadJournal:
             ):  # a killed process may have cut the last line
                 rows.extend(json.loads(line) for line in text.splitlines())
         with suppress(KeyError, TypeError, ValueError):
-            if rows and float(rows[0]["expires_at"]) > time.time() + _MARGIN_S:
+            if not rows:
+                return
+            self.expires_at = float(rows[0]["expires_at"])
+            self.has_expired = self.expires_at <= time.time() + _MARGIN_S
+            if not self.has_expired:
                 self.upload = str(rows[0]["upload"])
                 self.parts = {int(row["index"]): str(row["part"]) for row in rows[1:]}
 
     def start(self, upload: str, expires_at: float | None) -> None:
         """Begin a new journal."""
         self.upload, self.parts = upload, {}
-        row = {"upload": upload, "expires_at": expires_at or time.time() + 3600}
+        self.expires_at = expires_at or time.time() + 3600
+        row = {"upload": upload, "expires_at": self.expires_at}
         with suppress(OSError):
             if self._path is not None:
                 _append(self._path, row, create=True)

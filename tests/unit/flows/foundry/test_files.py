@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,79 @@ async def test_failed_multipart_upload_is_canceled(path: Path) -> None:
             io, upload_request(path, SHA), "t.jsonl", len(TEXT), find_nothing
         )
     assert len(io.asked("uploads.cancel")) == 1
+
+
+async def test_upload_that_expired_is_not_continued_silently(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service ends an upload after an hour. Its parts are sent again, with a warning."""
+    now = [1_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(multipart_upload, "PART_BYTES", 4)
+    io = Resource()
+    io.scope.client_dir = str(tmp_path / "client")
+    io.on(
+        "uploads.create", *({"id": f"upload-{n}", "expires_at": now[0] + 3600 * n} for n in (1, 2))
+    )
+    io.on(
+        "uploads.part", {"id": "part-1"}, {"id": "part-2"}, TransportError("lost"), {"id": "part"}
+    )
+    completed = {"id": "u", "status": "completed", "file": {"id": "file-7", "status": "processed"}}
+    io.on("uploads.complete", completed)
+
+    async def upload() -> str:
+        request = upload_request(path, SHA)
+        return (
+            await multipart_upload.upload_in_parts(io, request, "t.jsonl", len(TEXT), find_nothing)
+        ).id
+
+    with pytest.raises(TransportError, match="lost"):
+        await upload()
+    assert len(io.asked("uploads.part")) == 3
+    now[0] += 3600 - 30
+    assert await upload() == "file-7"
+    assert f"an earlier upload of {path} has expired: all of it is sent again" in caplog.text
+    assert [sent.path["upload"] for sent in io.asked("uploads.part")[3:]] == ["upload-2"] * 4
+
+
+async def test_upload_that_the_service_ended_is_repeated_with_a_warning(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multipart_upload, "PART_BYTES", 4)
+    io = Resource()
+    io.scope.client_dir = str(tmp_path / "client")
+    io.on("uploads.create", {"id": "upload-1"}, {"id": "upload-2"})
+    ended = ServiceError("Upload upload-1 has expired", status=400)
+    io.on("uploads.part", {"id": "part-1"}, TransportError("lost"), ended, {"id": "part"})
+    io.on("uploads.cancel", {"id": "upload-1", "status": "expired"})
+    completed = {"id": "u", "status": "completed", "file": {"id": "file-7", "status": "processed"}}
+    io.on("uploads.complete", completed)
+    request = upload_request(path, SHA)
+    arguments = (io, request, "t.jsonl", len(TEXT), find_nothing)
+    with pytest.raises(TransportError):
+        await multipart_upload.upload_in_parts(*arguments)
+    assert (await multipart_upload.upload_in_parts(*arguments)).id == "file-7"
+    assert f"{path} is sent again from its start: Upload upload-1 has expired" in caplog.text
+
+
+async def test_upload_that_cannot_end_in_time_is_announced(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(multipart_upload, "PART_BYTES", 4)
+    io = Resource()
+    io.on("uploads.create", {"id": "upload-1", "expires_at": int(time.time()) + 3600})
+
+    def slow_part(sent: Sent) -> dict[str, str]:
+        io.slept.append(25 * 60)  # 4 parts need 100 minutes
+        return {"id": f"part-{len(io.slept)}"}
+
+    io.on("uploads.part", slow_part)
+    completed = {"id": "u", "status": "completed", "file": {"id": "file-7", "status": "processed"}}
+    io.on("uploads.complete", completed)
+    request = upload_request(path, SHA)
+    await multipart_upload.upload_in_parts(io, request, "t.jsonl", len(TEXT), find_nothing)
+    [warning] = [record.getMessage() for record in caplog.records]
+    assert "needs about 75 more minutes, but the service ends it in 60" in warning
 
 
 @pytest.mark.parametrize(
