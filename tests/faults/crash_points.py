@@ -41,7 +41,7 @@ from pathlib import Path
 from maas_client.local.config import ServerConfig
 from maas_client.local.server import Server
 Server(ServerConfig(state_dir=Path(sys.argv[1]), ready_file=Path(sys.argv[2]), engine="instant",
-                    base="tiny", threads=1)).run()
+                    base="tiny", threads=1, durable=len(sys.argv) < 4)).run()
 """
 _START_S = 60.0
 
@@ -55,11 +55,17 @@ def is_available() -> bool:
     )
 
 
-class _Server:
-    def __init__(self, folder: Path, *options: str) -> None:
+class ServerProcess:
+    """A server with its state in ``folder / "state"``, whose command ``options`` begin.
+
+    ``durable``: whether it waits for the disk.
+    """
+
+    def __init__(self, folder: Path, *options: str, durable: bool = True) -> None:
         self.ready = folder / "ready.json"
         self.ready.unlink(missing_ok=True)
         command = [sys.executable, "-c", _SERVE, str(folder / "state"), str(self.ready)]
+        command += [] if durable else ["not durable"]
         self.child = subprocess.Popen([*options, *command], stderr=subprocess.DEVNULL)
 
     def wait(self) -> Azure | None:
@@ -102,7 +108,7 @@ def _work(azure: Azure, acknowledged: dict[str, Any]) -> None:
 def check_point(folder: Path, call: str, number: int) -> Counter[str]:
     """Kill a server at one point, start another on its state, and return counts."""
     trace = ["strace", "-f", "-b", "execve", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
-    first = _Server(folder, *trace, "-e", f"inject={call}:signal=KILL:when={number}")
+    first = ServerProcess(folder, *trace, "-e", f"inject={call}:signal=KILL:when={number}")
     acknowledged: dict[str, Any] = {}
     if (azure := first.wait()) is not None:
         _work(azure, acknowledged)
@@ -110,7 +116,7 @@ def check_point(folder: Path, call: str, number: int) -> Counter[str]:
     was_killed = first.child.poll() is not None
     first.stop()
     counts = Counter(points=1, killed=was_killed, acknowledged=len(acknowledged.get("jobs", ())))
-    second = _Server(folder)
+    second = ServerProcess(folder)
     azure = second.wait()
     if azure is None:
         counts["unusable"] += 1
@@ -159,7 +165,7 @@ def count_points(folder: Path) -> list[tuple[str, int]]:
         "-e",
         f"trace={','.join(CALLS)}",
     ]
-    server = _Server(folder, *trace)
+    server = ServerProcess(folder, *trace)
     azure = server.wait()
     assert azure is not None
     acknowledged: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Poll jobs over many keep-alive connections, once a second each.
+"""Poll jobs over many keep-alive connections, each once in an interval.
 
     python -m tests.faults.pollers --connections 1000 --seconds 30
 
@@ -23,7 +23,13 @@ from tests.contract.server.conftest import ARM, WS, Azure, chats
 
 
 async def _poll(
-    port: int, name: str, end: float, wait: float, times: list[float], errors: list[str]
+    port: int,
+    name: str,
+    end: float,
+    interval: float,
+    times: list[float],
+    errors: list[str],
+    wait: float,
 ) -> None:
     request = (
         f"GET {WS}/jobs/{name}?api-version={ARM} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
@@ -41,22 +47,22 @@ async def _poll(
             if not head.startswith(b"HTTP/1.1 200"):
                 errors.append(head.split(b"\r\n")[0].decode())
             times.append(time.monotonic() - start)
-            await asyncio.sleep(max(0.0, 1 - (time.monotonic() - start)))
+            await asyncio.sleep(max(0.0, interval - (time.monotonic() - start)))
         writer.close()
     except (OSError, asyncio.IncompleteReadError) as error:
         errors.append(repr(error))
 
 
 async def _poll_all(
-    port: int, names: list[str], connections: int, seconds: float
+    port: int, names: list[str], connections: int, seconds: float, interval: float
 ) -> dict[str, float]:
     rng, end = random.Random(0), time.monotonic() + seconds
     times: list[float] = []
     errors: list[str] = []
     async with asyncio.TaskGroup() as group:
         for number in range(connections):
-            name = names[number % len(names)]
-            group.create_task(_poll(port, name, end, rng.random(), times, errors))
+            name, wait = names[number % len(names)], interval * rng.random()
+            group.create_task(_poll(port, name, end, interval, times, errors, wait))
     times.sort()
     return {
         "connections": connections,
@@ -67,7 +73,7 @@ async def _poll_all(
     }
 
 
-def run(connections: int, seconds: float) -> dict[str, float]:
+def run(connections: int, seconds: float, interval: float = 1.0) -> dict[str, float]:
     """Start a server with some jobs, poll it, and return the figures."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     connections = min(connections, files - 200)
@@ -98,7 +104,7 @@ def run(connections: int, seconds: float) -> dict[str, float]:
                 assert azure.submit(name, data).status_code == 201
             azure.http.close()
             port = int(url.rsplit(":", 1)[1])
-            figures = asyncio.run(_poll_all(port, names, connections, seconds))
+            figures = asyncio.run(_poll_all(port, names, connections, seconds, interval))
             status = Path(f"/proc/{child.pid}/status")
             if status.exists():
                 lines = status.read_text().splitlines()
@@ -120,8 +126,9 @@ def main() -> None:
     )
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--interval", type=float, default=1, help="seconds between two polls")
     args = parser.parse_args()
-    print(json.dumps(run(args.connections, args.seconds)))
+    print(json.dumps(run(args.connections, args.seconds, args.interval)))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pytest
 
 from maas_client.local.embedded_server import serve
 from tests.contract.server.conftest import Azure, chats
+from tests.faults import power_loss
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are posix")
 
@@ -253,3 +254,17 @@ def write_rows(folder: Path) -> Path:
     path = folder / "train.jsonl"
     path.write_bytes(chats())
     return path
+
+
+@pytest.mark.slow  # four servers
+@pytest.mark.skipif(not power_loss.is_available(), reason="needs Linux and a C compiler")
+def test_acknowledged_jobs_survive_a_power_loss(tmp_path):
+    """Only what was synchronised is left, in a folder that a library in front of fsync writes."""
+    library = power_loss.build(tmp_path)
+    for name in ("durable", "not-durable"):
+        (tmp_path / name).mkdir()
+    counts = power_loss.cut(tmp_path / "durable", library, after=4)
+    assert counts["acknowledged"] == 4
+    assert {name: counts[name] for name in power_loss.BAD if counts[name]} == {}
+    counts = power_loss.cut(tmp_path / "not-durable", library, after=4, durable=False)
+    assert counts["lost"] == 4, "the library keeps what was not synchronised"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -140,3 +142,32 @@ def test_parse_json_is_strict() -> None:
                 parse_json(fault.line)
             assert caught.value.code == fault.code
             assert caught.value.byte_column == fault.offset + 1
+
+
+@pytest.mark.parametrize("megabytes", [64, pytest.param(10_000, marks=pytest.mark.full_size)])
+def test_memory_and_time_of_a_check_do_not_grow_with_the_file(
+    megabytes: int, tmp_path: Path
+) -> None:
+    row = answer("a sentence of some words. " * 60)
+    block = file(*[row] * (2**20 // len(row)))
+    peaks = {}
+    for size in (8, megabytes):
+        path = tmp_path / "large.jsonl"
+        with path.open("wb") as out:
+            for _ in range(size):
+                out.write(block)
+        code = (
+            "import resource, sys, time, maas_client.dataset as d\n"
+            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "report = d.validate(sys.argv[1], content=False)\n"
+            "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
+            "print(report.ok, report.files[0].bytes, usage.ru_maxrss - before, usage.ru_utime)"
+        )
+        command = [sys.executable, "-c", code, str(path)]
+        ok, size_bytes, kilobytes, cpu_s = subprocess.check_output(command, text=True).split()
+        assert (ok, int(size_bytes)) == ("True", path.stat().st_size)
+        peaks[size] = int(kilobytes)
+    path.unlink()
+    assert peaks[megabytes] < 64 * 1024
+    assert peaks[megabytes] - peaks[8] < 8 * 1024
+    assert float(cpu_s) < 5 + megabytes / 66  # 10 GB in 150 s on one core

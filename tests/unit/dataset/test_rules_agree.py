@@ -97,5 +97,6 @@ def test_blocks_and_single_lines_give_the_same_result(seed: int, count: int) -> 
         assert sorted([*result.accepted, *result.undecided]) == list(range(12))
 
 
-def test_validate_handles_random_bytes() -> None:
-    assert robustness.run(3000, seed=3) >= 3000
+@pytest.mark.parametrize("count", [3000, pytest.param(10_000_000, marks=pytest.mark.full_size)])
+def test_validate_handles_random_bytes(count: int) -> None:
+    assert robustness.run(count, seed=3) >= count
