@@ -11,10 +11,12 @@ import math
 import re
 from ast import literal_eval
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache, wraps
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar
 
+from maas_client._hyperparameter_table import HYPERPARAMETERS
 from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError
 
@@ -98,25 +100,49 @@ _OTHERS = frozenset(
 
 
 def check_arguments(
-    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    name: str | None = None,
 ) -> None:
     """Raise ``ConfigError`` for the first argument that is not of its annotated type.
 
-    Parameters whose annotations are not in the tables above are left to ``function``, and so is a call that
-    does not fit the signature.
+    Parameters whose annotations are not in the tables above are left to ``function``.
+
+    Args:
+        function: The function whose signature counts.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+        name: What the caller called; default: the function's name.
+
+    Raises:
+        TypeError: The call does not fit the signature. The message suggests a parameter.
+        ConfigError: An argument is of a wrong type.
     """
     signature, checks = _read_signature(function)
     try:
         given = signature.bind(*args, **kwargs).arguments
-    except TypeError:
-        return
-    for name, (options, kinds) in checks.items():
-        if name in given and not any(check(given[name]) for check in options):
+    except TypeError as error:
+        unknown = [key for key in kwargs if key not in signature.parameters]
+        text = _describe_unknown(unknown[0], signature) if unknown else str(error)
+        raise TypeError(f"{name or function.__qualname__}() {text}") from None
+    for key, (options, kinds) in checks.items():
+        if key in given and not any(check(given[key]) for check in options):
             raise ConfigError(
                 Text.format(
-                    "{} must be {}, not {}", Argument(name), kinds, describe_value(given[name])
+                    "{} must be {}, not {}", Argument(key), kinds, describe_value(given[key])
                 )
             )
+
+
+def _describe_unknown(keyword: str, signature: inspect.Signature) -> str:
+    """Return what is wrong with a keyword that is no parameter, and which one may be meant."""
+    text = f"got an unexpected keyword argument {keyword!r}"
+    if "hyperparameters" in signature.parameters and keyword in HYPERPARAMETERS:
+        return f'{text}. It is a hyperparameter: pass hyperparameters={{"{keyword}": ...}}'
+    similar = get_close_matches(keyword, signature.parameters, n=1)
+    return text + (f". Did you mean {similar[0]!r}?" if similar else "")
 
 
 def checked(function: Callable[P, T]) -> Callable[P, T]:

@@ -65,7 +65,7 @@ def sync_method(
     """Turn a flow into a blocking method; ``after`` may change what it returns."""
 
     def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        check_arguments(flow, (self._io, *args), kwargs)
+        check_arguments(flow, (self._io, *args), kwargs, name=method.__qualname__)
         value = run_sync(flow(self._io, *args, **kwargs))
         return value if after is None else after(self, value)
 
@@ -78,7 +78,7 @@ def async_method(
     """Turn a flow into a coroutine method; ``after`` may change what it returns."""
 
     async def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        check_arguments(flow, (self._io, *args), kwargs)
+        check_arguments(flow, (self._io, *args), kwargs, name=method.__qualname__)
         value = await flow(self._io, *args, **kwargs)
         return value if after is None else after(self, value)
 
@@ -91,7 +91,7 @@ def sync_iterator(
     """Turn a flow that yields into a generator method; ``after`` may change what it yields."""
 
     def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
-        check_arguments(flow, (self._io, *args), kwargs)
+        check_arguments(flow, (self._io, *args), kwargs, name=method.__qualname__)
         values = flow(self._io, *args, **kwargs)
         try:
             while True:
@@ -112,7 +112,7 @@ def async_iterator(
     """Turn a flow that yields into an async generator method; ``after`` may change what it yields."""
 
     def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
-        check_arguments(flow, (self._io, *args), kwargs)
+        check_arguments(flow, (self._io, *args), kwargs, name=method.__qualname__)
         values = flow(self._io, *args, **kwargs)
         return values if after is None else _map(values, lambda value: after(self, value))
 
@@ -164,7 +164,7 @@ class Resource(_Methods):
         self._io: Any = io
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {_connect.describe(self._io.scope)}>"
+        return f"<{type(self).__name__} of {_connect.describe(self)}>"
 
 
 def _bind_delete(resource: Deployments | AsyncDeployments, deployment: Deployment) -> Deployment:

@@ -150,7 +150,7 @@ def _resolve_cloud(options: ConnectionOptions) -> Cloud:
 
 
 def describe(client: object) -> str:
-    """Return what a client is connected to, for its ``repr``. Contains no credential.
+    """Return what a client or one of its resources is connected to, for its ``repr``. Contains no credential.
 
     A traceback also shows a client whose constructor failed, which is connected to nothing.
     """

@@ -161,8 +161,6 @@ def _to_request(
             "messages must be a list of messages",
             hint='For example [{"role": "user", "content": "Hello"}].',
         )
-    if unknown := sorted(set(options) - set(CHAT_OPTION_DEFAULTS)):
-        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
     body: dict[str, Any] = {
         "messages": [
             message.model_dump(exclude_none=True) if isinstance(message, Message) else dict(message)

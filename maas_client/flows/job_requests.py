@@ -62,7 +62,7 @@ JOB_OPTION_DEFAULTS: JobOptions = {
 
 async def to_request(io: IO, model: str | Model, job_options: JobOptions) -> JobRequest:
     """Return a request without data, after the checks that every backend has. Nothing is sent."""
-    options = _with_defaults(job_options)
+    options: JobOptions = {**JOB_OPTION_DEFAULTS, **job_options}
     if (budget := options["max_billed_tokens"]) is not None:
         identifiers.check_number("max_billed_tokens", budget)
     compute = options["compute"]
@@ -109,7 +109,7 @@ async def attach_data(
 
     ``report`` is about both files, if the caller has validated them.
     """
-    options = _with_defaults(job_options)
+    options: JobOptions = {**JOB_OPTION_DEFAULTS, **job_options}
     ignore, max_billed_tokens = options["ignore"], options["max_billed_tokens"]
     if report is None:
         has_budget = max_billed_tokens is not None
@@ -259,14 +259,3 @@ def _hyperparameters(options: JobOptions) -> Hyperparameters:
         check_given_once(values, "beta", beta)
         values = Hyperparameters.model_validate({**values.model_dump(), "beta": beta})
     return values
-
-
-def _with_defaults(options: JobOptions) -> JobOptions:
-    if unknown := sorted(set(options) - set(JOB_OPTION_DEFAULTS)):
-        advice = (
-            f'. It is a hyperparameter: pass hyperparameters={{"{unknown[0]}": ...}}'
-            if unknown[0] in Hyperparameters.model_fields
-            else ""
-        )
-        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}{advice}")
-    return {**JOB_OPTION_DEFAULTS, **options}

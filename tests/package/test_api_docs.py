@@ -112,11 +112,48 @@ def test_shared_options_are_parameters_in_the_help(verb: Callable[..., Any]) -> 
     assert "max_billed_tokens" in pydoc.render_doc(verb, renderer=pydoc.plaintext)
 
 
-def test_an_unknown_option_is_a_type_error() -> None:
-    options: dict[str, Any] = {"epochs": 3}
+@pytest.mark.parametrize(
+    ("call", "start", "end"),
+    [
+        (
+            lambda c: c.jobs.create("Phi-4-mini-instruct", "train.jsonl", epochs=3),
+            "Jobs.create() got an unexpected keyword argument 'epochs'. It is a hyperparameter",
+            'pass hyperparameters={"epochs": ...}',
+        ),
+        (
+            lambda c: c.chat.complete("tickets", [], temprature=0),
+            "Chat.complete() got an unexpected keyword argument 'temprature'",
+            "Did you mean 'temperature'?",
+        ),
+        (
+            lambda c: c.deployments.create("tickets", modle="m"),
+            "Deployments.create() got an unexpected keyword argument 'modle'",
+            "Did you mean 'model'?",
+        ),
+        (
+            lambda c: next(c.jobs.list(limit=3)),
+            "Jobs.list() got an unexpected keyword",
+            "'limit'",
+        ),
+        (
+            lambda c: c.fine_tune(),
+            "Client.fine_tune() missing a required argument",
+            "'training_data'",
+        ),
+    ],
+)
+def test_call_that_does_not_fit_names_the_method(
+    call: Callable[[Any], object], start: str, end: str
+) -> None:
     with maas.Client.local() as client, pytest.raises(TypeError) as caught:
-        client.jobs.create("Phi-4-mini-instruct", "train.jsonl", **options)
-    assert 'It is a hyperparameter: pass hyperparameters={"epochs": ...}' in str(caught.value)
+        call(client)
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).endswith(end)
+
+
+def test_repr_of_a_resource_names_its_server() -> None:
+    with maas.Client.local(url="http://127.0.0.1:1") as client:
+        assert repr(client.jobs) == "<Jobs of the local server at http://127.0.0.1:1 (azureml)>"
 
 
 PUBLIC_MODELS = [

@@ -177,13 +177,16 @@ class Timetable:
                         self._finish_deployment(scope, key, plan)
 
     def next_change(self) -> float | None:
-        """Return when a job or deployment changes its state next, in seconds since 1970."""
-        now = self.clock.time()
+        """Return when a job or deployment changes its state next, in seconds since 1970.
+
+        That time may have passed: the change is made with the next request. A client that waits must not move
+        the clock beyond it.
+        """
         with self._lock:
             changes = [run.next_change() for run in self._runs.values()]
             changes += [at + plan.creating_s for plan, at in self._creating.values()]
-        later = [*(change for change in changes if change > now), *self.other_changes(now)]
-        return min(later, default=None)
+        changes += self.other_changes(self.clock.time())
+        return min(changes, default=None)
 
     def _finish_deployment(self, scope: str, key: str, plan: DeploymentPlan) -> None:
         ready_at = unix_time() + plan.not_ready_s if plan.not_ready_s else None

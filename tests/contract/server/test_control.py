@@ -82,6 +82,17 @@ def test_timeout_of_a_wait_counts_virtual_time(server: LocalServer) -> None:
     assert server.client().jobs.get(name).status == "Running"
 
 
+def test_wait_does_not_pass_a_change_that_is_overdue(server: LocalServer) -> None:
+    """The client is slow: the job's next change has passed before it waits, but no request has made it."""
+    name = server.control.add_job("Running", progress=0.9, running_s=1)
+    clock = server.control._timetable.clock
+    before = clock.offset_s
+    clock.advance(1)
+    clock.wait(1e7)
+    assert clock.offset_s == before + 1
+    assert server.client().jobs.get(name).status == "Completed"
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize(
     ("status", "visible"),
