@@ -59,6 +59,7 @@ def measure_all(folder: Path) -> dict[str, CallPath]:
     path.write_text(json.dumps(ROW) + "\n", encoding="utf-8")
     maas.validate(path, model=MODEL)
     paths = {"maas.validate": measure(lambda: maas.validate(path, model=MODEL))}
+    path.write_text(path.read_text("utf-8") * 10, encoding="utf-8")  # as many as a job needs
     with serve(engine="instant") as server, server.client() as client:
         dataset = client.datasets.upload(path, model=MODEL)
         client.jobs.create(MODEL, dataset, name="first")
