@@ -6,6 +6,7 @@ torch is never loaded here.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from maas_client.local.recorded_requests import RecordedRequests
     from maas_client.local.server import Server
 
+_LOG = logging.getLogger(__name__)
 _START_S = 30.0
 _STOP_S = 30.0
 _SPARE_WORKER_DELAY_S = 5.0
@@ -249,6 +251,8 @@ class LocalServer:
             server.run(ready.set)
         except BaseException as error:
             self._error = error
+            if ready.is_set():
+                _LOG.error("the local server has ended: %s", error)
         finally:
             ready.set()
 

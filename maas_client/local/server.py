@@ -90,6 +90,7 @@ class Server:
         self._uvicorn = _Uvicorn(_uvicorn_config(app), self._ready)
         self._uvicorn.idle_timeout_s = self.config.idle_timeout_s
         self._uvicorn.is_busy = self._is_busy
+        self._uvicorn.has_state = self.services.has_state_dir
         self._on_ready: Callable[[], None] = lambda: None
         self._ready_error: ConfigError | None = None
         try:
@@ -210,6 +211,12 @@ class Server:
             asyncio.run(self._uvicorn.serve(sockets=[self.socket]))
             if self._ready_error is not None:
                 raise self._ready_error
+            if not self.services.has_state_dir():
+                raise ConfigError(
+                    f"the state directory {self.config.state_dir} was deleted, moved or replaced, so the"
+                    " server stopped",
+                    hint="Put it back if it is needed, and start the server again.",
+                )
         finally:
             with contextlib.suppress(ConfigError):
                 self._delete_ready_files()
@@ -218,8 +225,9 @@ class Server:
 
     def _delete_ready_files(self) -> None:
         """Delete the record and the ready file, after a check that a ready file can be written there."""
-        for name in (RECORD_FILE, KEEP_FILE):
-            (self.config.state_dir / name).unlink(missing_ok=True)
+        if self.services.has_state_dir():  # else another server may have its files there
+            for name in (RECORD_FILE, KEEP_FILE):
+                (self.config.state_dir / name).unlink(missing_ok=True)
         path = self.config.ready_file
         if path is None:
             return
@@ -326,6 +334,7 @@ class _Uvicorn(uvicorn.Server):
         self.proxy: ConnectProxy | None = None
         self.idle_timeout_s: float | None = None
         self.is_busy: Callable[[], bool] = lambda: False
+        self.has_state: Callable[[], bool] = lambda: True
         self._requests = 0
         self._active_at = time.monotonic()
 
@@ -371,7 +380,8 @@ class _Uvicorn(uvicorn.Server):
         """Tick as uvicorn does, but react to ``stop`` at once."""
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         ticks = 0
-        while not await self.on_tick(ticks):
+        # Without its state directory, everything that the server still accepts would be lost.
+        while self.has_state() and not await self.on_tick(ticks):
             ticks = (ticks + 1) % 864_000
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.1):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client import _clock
+from maas_client._local_server import LOCK_FILE
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
 from maas_client.local.machine.child_processes import ProcessPool
@@ -52,6 +53,7 @@ class Services:
         root = make_private_folder(config.state_dir)
         check_state_folder(root)
         self.config = config
+        self._root = root
         self._lock_fd = lock_state_dir(root)
         if config.reset:
             reset_state(root)
@@ -204,6 +206,14 @@ class Services:
         await self.sessions.close()
         await self.chat_engine.close()
         await self.compute.close()
+
+    def has_state_dir(self) -> bool:
+        """Return whether the state directory is still the one that this server has locked."""
+        try:
+            found = os.stat(self._root / LOCK_FILE)
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self._lock_fd))
 
     def close(self) -> None:
         """Close the store and release the lock of the state directory."""

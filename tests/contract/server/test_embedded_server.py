@@ -51,6 +51,25 @@ def test_given_state_directory_is_kept(tmp_path):
             maas_client.local.serve(engine="instant", state_dir=state).start()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows keeps folders with open files")
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_server_ends_without_its_state_directory(tmp_path, is_replaced, caplog):
+    """What it accepted would be lost, and a second server could run in the same place."""
+    state = tmp_path / "state"
+    with maas_client.local.serve(engine="instant", state_dir=state) as server:
+        state.rename(tmp_path / "moved")
+        if is_replaced:
+            with maas_client.local.serve(engine="instant", state_dir=state):
+                server._thread.join(20)
+                assert (state / "server.json").exists(), "the other server's record"
+        server._thread.join(20)
+        assert not server._thread.is_alive()
+        with pytest.raises(MaasError, match="cannot connect"):
+            list(server.client().jobs.list())
+    (record,) = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert f"the state directory {state} was deleted, moved or replaced" in record.getMessage()
+
+
 def children(module: str) -> list[str]:
     """Return the ids of the processes that this process has started and that run a module."""
     found = []
