@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,6 +91,7 @@ class Server:
         self._uvicorn.idle_timeout_s = self.config.idle_timeout_s
         self._uvicorn.is_busy = self._is_busy
         self._uvicorn.has_state = self.services.has_state_dir
+        self._uvicorn.start_services = self._start_services
         self._on_ready: Callable[[], None] = lambda: None
         self._ready_error: ConfigError | None = None
         try:
@@ -208,7 +209,8 @@ class Server:
         """
         self._on_ready = on_ready
         try:
-            asyncio.run(self._uvicorn.serve(sockets=[self.socket]))
+            with explain_state_errors(self.config.state_dir):
+                asyncio.run(self._uvicorn.serve(sockets=[self.socket]))
             if self._ready_error is not None:
                 raise self._ready_error
             if not self.services.has_state_dir():
@@ -222,6 +224,13 @@ class Server:
                 self._delete_ready_files()
             self.socket.close()
             self.services.close()
+
+    async def _start_services(self) -> None:
+        try:
+            await self.services.start()
+        except BaseException:
+            await self.services.stop()
+            raise
 
     def _delete_ready_files(self) -> None:
         """Delete the record and the ready file, after a check that a ready file can be written there."""
@@ -335,10 +344,13 @@ class _Uvicorn(uvicorn.Server):
         self.idle_timeout_s: float | None = None
         self.is_busy: Callable[[], bool] = lambda: False
         self.has_state: Callable[[], bool] = lambda: True
+        self.start_services: Callable[[], Awaitable[None]]
         self._requests = 0
         self._active_at = time.monotonic()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # Not in the application's lifespan, whose errors uvicorn prints with a traceback, and exits with 3.
+        await self.start_services()
         await super().startup(sockets)
         if self.started:
             if self.proxy is not None:

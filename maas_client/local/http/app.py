@@ -92,11 +92,13 @@ class RouteTable:
 
 
 def build_app(services: Services, tables: Iterable[RouteTable], policy: SecurityPolicy) -> ASGIApp:
-    """Build the ASGI application. Raises ``RuntimeError`` for an operation without a handler."""
+    """Build the ASGI application, which stops ``services`` in the end; the server starts them.
+
+    Raises ``RuntimeError`` for an operation without a handler.
+    """
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
-        await services.start()
         try:
             yield
         finally:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,10 @@ from maas_client.local.services.scheduler import Scheduler
 from maas_client.local.services.timetable import Timetable
 from maas_client.local.sessions.service import Sessions
 from maas_client.local.state.files import (
+    STORE_FILE,
     FileStore,
     check_state_folder,
+    check_store_present,
     make_private_folder,
     reset_state,
 )
@@ -54,46 +56,53 @@ class Services:
         check_state_folder(root)
         self.config = config
         self._root = root
-        self._lock_fd = lock_state_dir(root)
-        if config.reset:
-            reset_state(root)
-        self.files = FileStore(root)
-        self.store = self._store(root)
-        self.secret = _load_or_create_secret(self.store)
-        self.assets = Assets(self.store, config.region)
-        self.directory = ResourceDirectory(self.store)
-        self.blobs = BlobStore(self.store, self.files, durable=config.durable)
-        self.jobs = Jobs(self.store, self.files)
-        self.azure_limits = AzureLimits(enabled=config.realistic)
-        self.rate_limiter = RateLimiter(self.azure_limits)
-        self.deployments = Deployments(self.store, self.base_for, self.azure_limits)
-        uses_torch = config.engine == "peft"
-        self.compute = ProcessPool(root, config.threads, config.device, warm=uses_torch)
-        self.timetable = (
-            Timetable(self.jobs, self.deployments, self.files, config) if config.control else None
-        )
-        """For tests: jobs and deployments on a virtual clock."""
-        self.chat_engine: ChatEngine = (
-            ProcessChatEngine(self.compute, self.files, config.precision)
-            if uses_torch
-            else InstantChatEngine(self.files)
-        )
-        self.scheduler = self.timetable or Scheduler(
-            self.jobs, self.compute, self.files, config, self.chat_engine.warm_up
-        )
-        self.sessions = Sessions(self.store, self.files, self.compute, config, self.base_for)
-        self.auto_delete = AutoDelete(self.deployments, self.unload_unused)
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        with ExitStack() as opened:  # what is closed again if a later step fails
+            self._lock_fd = lock_state_dir(root)
+            opened.callback(os.close, self._lock_fd)
+            if config.reset:
+                reset_state(root)
+            self.files = FileStore(root)
+            check_store_present(root)
+            self.store = self._store(root)
+            opened.callback(self.store.close)
+            self.secret = _load_or_create_secret(self.store)
+            self.assets = Assets(self.store, config.region)
+            self.directory = ResourceDirectory(self.store)
+            self.blobs = BlobStore(self.store, self.files, durable=config.durable)
+            self.jobs = Jobs(self.store, self.files)
+            self.azure_limits = AzureLimits(enabled=config.realistic)
+            self.rate_limiter = RateLimiter(self.azure_limits)
+            self.deployments = Deployments(self.store, self.base_for, self.azure_limits)
+            uses_torch = config.engine == "peft"
+            self.compute = ProcessPool(root, config.threads, config.device, warm=uses_torch)
+            self.timetable = (
+                Timetable(self.jobs, self.deployments, self.files, config)
+                if config.control
+                else None
+            )
+            """For tests: jobs and deployments on a virtual clock."""
+            self.chat_engine: ChatEngine = (
+                ProcessChatEngine(self.compute, self.files, config.precision)
+                if uses_torch
+                else InstantChatEngine(self.files)
+            )
+            self.scheduler = self.timetable or Scheduler(
+                self.jobs, self.compute, self.files, config, self.chat_engine.warm_up
+            )
+            self.sessions = Sessions(self.store, self.files, self.compute, config, self.base_for)
+            self.auto_delete = AutoDelete(self.deployments, self.unload_unused)
+            self._tasks: set[asyncio.Task[Any]] = set()
+            self._loop: asyncio.AbstractEventLoop | None = None
+            opened.pop_all()
 
     def _store(self, root: Path) -> Store:
         """Open the store; on a full disk, release the reserved disk space first."""
         try:
-            return Store(root / "facts.db", durable=self.config.durable)
+            return Store(root / STORE_FILE, durable=self.config.durable)
         except ConfigError:
             if not self.files.reserve.release():
                 raise
-        return Store(root / "facts.db", durable=self.config.durable)
+        return Store(root / STORE_FILE, durable=self.config.durable)
 
     @property
     def simulated(self) -> bool:

@@ -191,7 +191,7 @@ class FileStore:
 
 @contextmanager
 def explain_state_errors(folder: Path) -> Iterator[None]:
-    """Raise ``ConfigError`` for an ``OSError`` of this block, which needs the state directory."""
+    """Raise ``ConfigError`` for an error of files or SQLite in this block, which needs the state directory."""
     try:
         yield
     except OSError as error:
@@ -199,6 +199,27 @@ def explain_state_errors(folder: Path) -> Iterator[None]:
             f"cannot keep the server's state in {folder}: {error.strerror or error}",
             hint="Choose another --state-dir, or make room on its disk.",
         ) from error
+    except sqlite3.Error as error:
+        raise _store_error(folder / STORE_FILE, error) from error
+
+
+def _store_error(path: Path, error: sqlite3.Error) -> ConfigError:
+    """Return the error for a store that cannot be used, with what to do by its reason."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return ConfigError(
+            f"another program has locked {path}",
+            hint="End that program, or choose another --state-dir.",
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+        return ConfigError(
+            f"{path} is damaged: {error}",
+            hint=_RESTORE,
+        )
+    return ConfigError(
+        f"{path} cannot be opened: {error}",
+        hint="Free some space if the disk is full, or choose another --state-dir.",
+    )
 
 
 def make_private_folder(folder: Path) -> Path:
@@ -221,8 +242,10 @@ def make_private_folder(folder: Path) -> Path:
     return folder
 
 
+STORE_FILE = "facts.db"
+_RESTORE = "Restore the folder from a copy, or choose another --state-dir. --reset deletes its jobs and models."
 _FOLDERS = ("contents", "runs", "checks")
-_FILES = ("facts.db", "facts.db-wal", "facts.db-shm", "facts.db-journal", "lock", "reserve", "children.log",
+_FILES = (STORE_FILE, "facts.db-wal", "facts.db-shm", "facts.db-journal", "lock", "reserve", "children.log",
           "ca.pem", "ca-key.pem", "api-key")  # fmt: skip
 
 
@@ -238,6 +261,18 @@ def check_state_folder(root: Path) -> None:
             for entry in (*folders, *files):
                 if os.path.islink(os.path.join(folder, entry)):
                     _check_entry(Path(folder, entry))
+
+
+def check_store_present(root: Path) -> None:
+    """Raise ``ConfigError`` for files without the store: a new one would have every model and job deleted."""
+    path = root / STORE_FILE
+    if path.exists() and path.stat().st_size:
+        return
+    if any(any((root / name).iterdir()) for name in ("contents", "runs")):
+        raise ConfigError(
+            f"{path} is missing or empty, and {root} has files of jobs and models",
+            hint=_RESTORE,
+        )
 
 
 def _check_entry(path: Path) -> None:

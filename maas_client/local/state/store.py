@@ -14,13 +14,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from maas_client._file_lock import try_lock
 from maas_client._local_server import LOCK_FILE
 from maas_client.errors import ConfigError
+from maas_client.local.state.files import explain_state_errors
 
 SCHEMA_VERSION = 1
 _PROBE_S = 0.3
@@ -295,22 +296,19 @@ class Store:
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         self._lock = threading.RLock()
-        try:
+        with explain_state_errors(path.parent), ExitStack() as opened:
             path.touch(mode=0o600, exist_ok=True)
-            self._db = self._open(path, durable)
+            self._db = self._open(path, durable, opened)
             self._migrate(path)
-            self._reads = self._open(path, durable)
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(
-                f"{path} cannot be opened: {error}",
-                hint="Free some space if the disk is full, or choose another --state-dir.",
-            ) from error
+            self._reads = self._open(path, durable, opened)
+            opened.pop_all()
         self._writer = Writer(self._db, self._lock)
         self.read = Reader(self._reads, threading.RLock())
 
     @staticmethod
-    def _open(path: Path, durable: bool) -> sqlite3.Connection:
+    def _open(path: Path, durable: bool, opened: ExitStack) -> sqlite3.Connection:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+        opened.enter_context(closing(db))  # it is closed again if a later step fails
         db.execute("PRAGMA journal_mode=WAL" if durable else "PRAGMA journal_mode=MEMORY")
         db.execute("PRAGMA synchronous=FULL" if durable else "PRAGMA synchronous=OFF")
         return db
@@ -318,7 +316,6 @@ class Store:
     def _migrate(self, path: Path) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
-            self._db.close()
             raise ConfigError(
                 f"{path} was written by a newer maas-client"
                 f" (format {version}, this one reads {SCHEMA_VERSION})",

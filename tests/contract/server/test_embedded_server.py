@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,50 @@ def test_server_ends_without_its_state_directory(tmp_path, is_replaced, caplog):
             list(server.client().jobs.list())
     (record,) = [r for r in caplog.records if r.levelname == "ERROR"]
     assert f"the state directory {state} was deleted, moved or replaced" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("not a database", "facts.db is damaged: file is not a database. Restore"),
+        ("cut", "facts.db is damaged: database disk image is malformed. Restore"),
+        ("pages", "facts.db is damaged: database disk image is malformed. Restore"),
+        ("table", "facts.db is damaged: no such table: holds. Restore"),
+        ("empty", "facts.db is missing or empty, and .* has files of jobs and models. Restore"),
+        ("deleted", "facts.db is missing or empty, and .* has files of jobs and models. Restore"),
+    ],
+)
+def test_damaged_store_is_named_and_no_model_is_deleted(tmp_path, damage, words):
+    data, state = tmp_path / "t.jsonl", tmp_path / "state"
+    data.write_bytes(chats())
+    with maas_client.local.serve(engine="instant", state_dir=state) as server:
+        server.client().fine_tune(data, model="Phi-3-mini-4k-instruct")
+    store = state / "facts.db"
+    content = store.read_bytes()
+    if damage == "table":
+        with closing(sqlite3.connect(store)) as database:
+            database.execute("DROP TABLE holds")
+    elif damage == "deleted":
+        store.unlink()
+    else:
+        store.write_bytes(
+            {
+                "not a database": b"x" * len(content),
+                "cut": content[: len(content) // 2],
+                "pages": content[:8192] + b"x" * (len(content) - 8192),
+                "empty": b"",
+            }[damage]
+        )
+    before = sorted(path for path in state.rglob("*") if "runs" in path.parts)
+    with pytest.raises(MaasError, match=words):
+        maas_client.local.serve(engine="instant", state_dir=state).start()
+    assert sorted(path for path in state.rglob("*") if "runs" in path.parts) == before
+    store.write_bytes(content)
+    for path in state.glob("facts.db-*"):
+        path.unlink()
+    with maas_client.local.serve(engine="instant", state_dir=state) as server:
+        (job,) = server.client().jobs.list()
+        assert job.succeeded
 
 
 def children(module: str) -> list[str]:
