@@ -243,7 +243,10 @@ def make_private_folder(folder: Path) -> Path:
 
 
 STORE_FILE = "facts.db"
-_RESTORE = "Restore the folder from a copy, or choose another --state-dir. --reset deletes its jobs and models."
+_RESTORE = (
+    "Restore the folder from a copy, or choose another --state-dir. `maas-client serve --reset` deletes its jobs"
+    " and models."
+)
 _FOLDERS = ("contents", "runs", "checks")
 _FILES = (STORE_FILE, "facts.db-wal", "facts.db-shm", "facts.db-journal", "lock", "reserve", "children.log",
           "ca.pem", "ca-key.pem", "api-key")  # fmt: skip
