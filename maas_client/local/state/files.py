@@ -244,8 +244,8 @@ def make_private_folder(folder: Path) -> Path:
 
 STORE_FILE = "facts.db"
 _RESTORE = (
-    "Restore the folder from a copy, or choose another --state-dir. `maas-client serve --reset` deletes its jobs"
-    " and models."
+    "Restore the folder from a copy, or choose another --state-dir. `maas-client serve --reset` deletes"
+    " its jobs and models."
 )
 _FOLDERS = ("contents", "runs", "checks")
 _FILES = (STORE_FILE, "facts.db-wal", "facts.db-shm", "facts.db-journal", "lock", "reserve", "children.log",
