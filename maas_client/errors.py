@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from maas_client._messages import Text
+from maas_client._messages import Call, Text
 
 if TYPE_CHECKING:
     from maas_client.types.jobs import Job
@@ -247,7 +247,7 @@ class StatusError(MaasError):
         retry_after: float | None = None,
         hint: str | None = None,
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint or self._default_hint(operation))
         self.retry_after = retry_after
         self.status = status
         self.code = code
@@ -255,6 +255,9 @@ class StatusError(MaasError):
         self.operation = operation
         self.target = target
         self.details = tuple(details)
+
+    def _default_hint(self, operation: str | None) -> str | None:
+        return None
 
     def where(self) -> str:
         """Return the operation, status, code and request id, as far as they are known."""
@@ -279,6 +282,24 @@ class PermissionDeniedError(StatusError):
 
 class NotFoundError(StatusError):
     """The resource does not exist, or no longer exists."""
+
+    def _default_hint(self, operation: str | None) -> str | None:
+        call = _LISTS.get((operation or "").partition(".")[0])
+        return Text.format("List the existing names: {}", Call(call)) if call else None
+
+
+_LISTS = {
+    prefix: call
+    for call, prefixes in {
+        "deployments.list": ("endpoints", "deployments", "foundry_chat"),
+        "jobs.list": ("jobs", "runs", "fine_tuning"),
+        "sessions.list": ("sessions",),
+        "datasets.list": ("data", "data_versions", "files"),
+        "models.list": ("models", "model_versions"),
+    }.items()
+    for prefix in prefixes
+}
+"""The first part of an operation's name, and the call that lists such resources."""
 
 
 class ConflictError(StatusError):

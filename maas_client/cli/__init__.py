@@ -22,7 +22,6 @@ from maas_client.errors import (
     JobFailedError,
     MaasError,
     MissingExtraError,
-    NotFoundError,
 )
 
 OK, ERROR, USAGE, DATASET_INVALID, JOB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -254,7 +253,7 @@ def _format_error(error: Exception) -> str:
 
 def _suggest_command(error: MaasError) -> str:
     """Return the command that shows more: all problems of a file, or the existing names."""
-    from maas_client.cli._messages import command, with_connection_options
+    from maas_client.cli._messages import command
 
     if isinstance(error, DatasetError) and error.report:
         report = error.report
@@ -263,25 +262,7 @@ def _suggest_command(error: MaasError) -> str:
             return ""
         options = [f"--{n}={v}" for n in ("model", "target") if (v := getattr(report, n))]
         return f" List all problems: {command('validate', '--all', *paths, *options)}"
-    if isinstance(error, NotFoundError) and not error.hint:
-        listing = _LIST_COMMANDS.get((error.operation or "").partition(".")[0])
-        text = f". List the existing names: maas-client {listing}" if listing else ""
-        return with_connection_options(text)
     return ""
-
-
-_LIST_COMMANDS = {
-    prefix: command
-    for command, prefixes in {
-        "deployments list": ("endpoints", "deployments", "foundry_chat"),
-        "jobs list": ("jobs", "runs", "fine_tuning"),
-        "sessions list": ("sessions",),
-        "datasets list": ("data", "data_versions", "files"),
-        "models list, or maas-client models list --mine": ("models", "model_versions"),
-    }.items()
-    for prefix in prefixes
-}
-"""The first part of an operation's name, and the command that lists such resources."""
 
 
 def _configure_logging(debug: bool) -> None:

@@ -123,6 +123,7 @@ _COMMANDS = {
     "jobs.save_checkpoint": "jobs save",
     "jobs.wait": "jobs watch",
     "models.get": "models show",
+    "models.list": "models list --mine",
     "models.upload": "models import",
     "sessions.get": "sessions show",
 }

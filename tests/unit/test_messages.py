@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from maas_client._messages import AnyOf, Argument, Call, Constructor, Part, PythonOnly, Text
-from maas_client.errors import ConfigError, StatusError
+from maas_client.errors import ConfigError, NotFoundError, StatusError
 
 
 def render(text: Text) -> str:
@@ -131,3 +131,12 @@ def test_errors_keep_parts() -> None:
 def test_a_plain_message_is_a_text_too(message: str) -> None:
     error = ConfigError(message, hint="Fix it.")
     assert error.to_text().render() == str(error)
+
+
+def test_error_of_a_missing_resource_names_the_call_that_lists() -> None:
+    error = NotFoundError("Job x was not found", status=404, operation="jobs.get")
+    assert str(error) == (
+        "Job x was not found (jobs.get 404). List the existing names: client.jobs.list"
+    )
+    assert NotFoundError("no blob", status=404, operation="blob.get").hint is None
+    assert NotFoundError("x", operation="jobs.get", hint="Look again.").hint == "Look again."
