@@ -126,7 +126,12 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, hint=f"{question}Try: {self.prog} --help")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        self._similar_choice = closest_match(str(value), map(str, action.choices or ()))
+        choices = [str(choice) for choice in action.choices or ()]
+        self._similar_choice = closest_match(str(value), choices)
+        if isinstance(action, argparse._SubParsersAction):
+            meant = _OTHER_NAMES.get(str(value).lower(), ())
+            known = [name for name in meant if name in (*choices, *self._option_string_actions)]
+            self._similar_choice = known[0] if known else self._similar_choice
         super()._check_value(action, value)
 
     def _subcommands(self) -> Iterator[tuple[str, Any]]:
@@ -142,9 +147,34 @@ class Parser(argparse.ArgumentParser):
             if word == "--" or word in commands:
                 break
             name = word.partition("=")[0]
-            if name.startswith("--") and name not in self._option_string_actions:
+            is_flag = name.startswith("-") and not name[1:2].isdigit() and name != "-"
+            if is_flag and name not in self._option_string_actions:
                 flags.append(name)
         return flags
+
+
+_OTHER_NAMES = {
+    other: names
+    for names, others in {
+        ("--help",): "help",
+        ("--version",): "version",
+        ("chat",): "ask infer predict complete",
+        ("config",): "settings env",
+        ("delete",): "rm remove del drop",
+        ("deployments", "create"): "deploy",
+        ("cancel", "complete", "delete"): "stop kill abort end",
+        ("create", "upload", "fine-tune"): "start new add run submit train",
+        ("list",): "ls",
+        ("open",): "ui web page browser",
+        ("pull",): "download get-weights",
+        ("serve",): "server start-server",
+        ("show",): "status get info describe view",
+        ("validate",): "check lint verify",
+        ("watch",): "follow wait tail",
+    }.items()
+    for other in others.split()
+}
+"""What other programs call a command, and its names here, of which the first that exists is suggested."""
 
 
 def _describe_argument(action: argparse.Action) -> str:

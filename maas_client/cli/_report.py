@@ -269,12 +269,19 @@ def describe_stats(file: FileReport) -> Iterator[str]:
                 "(maas-client datasets split writes a shuffled validation file)"
             )
     yield from _describe_tokens(stats.get("tokens"))
-    if billed := stats.get("billed_tokens"):
-        epochs = f"{billed['epochs']:g} epoch{'' if billed['epochs'] == 1 else 's'}"
-        scope = ", only rows without errors" if service and service["rows_with_errors"] else ""
-        yield f"about {billed['likely']:,} billed tokens ({epochs}{scope})"
+    if text := _describe_billing(file):
+        yield text
     for note in stats.get("notes", ()):
         yield f"note: {note}"
+
+
+def _describe_billing(file: FileReport) -> str:
+    billed, service = file.stats.get("billed_tokens"), file.stats.get("service")
+    if not billed:
+        return ""
+    epochs = f"{billed['epochs']:g} epoch{'' if billed['epochs'] == 1 else 's'}"
+    scope = ", only rows without errors" if service and service["rows_with_errors"] else ""
+    return f"about {billed['likely']:,} billed tokens ({epochs}{scope})"
 
 
 def _describe_tokens(tokens: Any) -> Iterator[str]:
@@ -363,7 +370,7 @@ _INDENT = "  "
 _MAX_TEXT_LINES = 3
 """Lines of a code's message and hint."""
 _MAX_PLACES = 8
-_HELP = "--all prints every problem; --explain CODE explains a code"
+_HELP = "--explain CODE explains a code"
 Line = tuple[str, str]
 """A style and a line of text. The style is empty, dim, or a colour."""
 
@@ -387,13 +394,14 @@ def summary_lines(file: FileReport, *, figures: bool) -> Iterator[Line]:
     Args:
         file: The report.
         figures: Also yield tokens and what the service does, as far as the screen has room. False: there
-            is no screen, and each code has at least the first sentence of its hint.
+            is no screen: of these only the billed tokens, and at least the first sentence of each code's hint.
     """
     groups = _group(file.problems)
     ending = _ending(file)
     room = _SCREEN_LINES - len(ending) - 1
     problem_lines = list(_problem_lines(file, groups, room, whole_hints=not figures))
     yield from problem_lines
+    is_cut = len(problem_lines) < sum(1 + len(_wrap(_describe(g[0]), _INDENT)) for g in groups)
     if figures:
         room = _SCREEN_LINES - len(ending) - len(problem_lines) - bool(groups)
         for text in describe_stats(file):
@@ -401,8 +409,11 @@ def summary_lines(file: FileReport, *, figures: bool) -> Iterator[Line]:
             room -= len(wrapped)
             if room >= 0:
                 yield from (("dim", line) for line in wrapped)
+    elif file.ok and (text := _describe_billing(file)):
+        yield "", text
     if groups and "FILE_NOT_FOUND" not in file.counts:
-        yield "dim", _HELP
+        has_more = is_cut or sum(file.counts.values()) > len(groups)
+        yield "dim", f"--all prints every problem; {_HELP}" if has_more else _HELP
     yield from (("bold green" if file.ok else "bold red", line) for line in ending)
 
 

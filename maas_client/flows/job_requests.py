@@ -226,11 +226,12 @@ def _check_token_budget(
         TokenRange.from_stats(training.stats),
         TokenRange.from_stats(validation.stats) if validation else None,
         request.hyperparameters.epochs or 1,
-    ).at_most
-    if billed > max_billed_tokens:
+    )
+    if billed.at_most > max_billed_tokens:
+        estimate = "" if billed.likely == billed.at_most else f" (probably {billed.likely:,})"
         raise ConfigError(
-            f"the job may be billed for {billed:,} tokens, more than the limit of "
-            f"{max_billed_tokens:,}",
+            f"the job may be billed for {billed.at_most:,} tokens{estimate}, more than the limit "
+            f"of {max_billed_tokens:,}",
             hint=Text.format(
                 "Use fewer epochs or fewer rows, or raise {}.", Argument("max_billed_tokens")
             ),

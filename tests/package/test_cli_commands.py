@@ -266,7 +266,7 @@ def test_doctor_reports_the_server(run: Run) -> None:
 def test_doctor_without_server_says_how_to_start_one(run: Run) -> None:
     code, out, err = run("doctor", "--url", "http://127.0.0.1:1")
     assert code == 1
-    assert "--  server" in out
+    assert "FAIL  server" in out
     assert "maas-client serve" in err
 
 

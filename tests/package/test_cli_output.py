@@ -77,6 +77,12 @@ def test_usage_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
       "Did you mean azureml? Try: maas-client jobs list --help"),
      ("export t --to olives", "olives", "Did you mean olive? Try: maas-client export --help"),
      ("finetune t", "finetune", "Did you mean fine-tune? Try: maas-client --help"),
+     ("train t", "train", "Did you mean fine-tune? Try: maas-client --help"),
+     ("deployments rm x", "rm", "Did you mean delete? Try: maas-client deployments --help"),
+     ("jobs stop x", "stop", "Did you mean cancel? Try: maas-client jobs --help"),
+     ("version", "version", "Did you mean --version? Try: maas-client --help"),
+     ("-v", "no command given: validate", "Try: maas-client --help"),
+     ("-v", "unrecognized arguments: -v", "Try: maas-client --help"),
      ("jobs", "no command given: create, list", "Try: maas-client jobs --help"),
      ("jobs list --limit all", "'all' is not a whole number", "Try: maas-client jobs list --help")],
 )  # fmt: skip

@@ -43,7 +43,7 @@ _MAX_LISTED = 4
 _CUDA_WHEELS = "https://download.pytorch.org/whl/cu126"
 _REQUIREMENT = re.compile(r"([A-Za-z0-9_.-]+)(?:\[([^\]]+)\])?.*extra == ['\"]([^'\"]+)['\"]")
 _JOB_BYTES = 2 << 30
-_SYMBOLS = {"ok": "ok", "warning": "!!", "missing": "--"}
+_SYMBOLS = {"ok": "ok", "warning": "note", "missing": "FAIL"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
         findings = [result.to_json() for result in results]
         print_json({"ok": not has_failed, "backend": backend, "findings": findings})
     else:
+        results = _combine_extras(results)
         print(align_columns([(_SYMBOLS[r.state], r.name, r.message) for r in results]))
         for result in results:
             if result.hint:
@@ -405,6 +406,26 @@ def _check_extras() -> Iterator[CheckResult]:
             yield ok(f"extra {extra}", "installed")
 
 
+def _combine_extras(results: list[CheckResult]) -> list[CheckResult]:
+    """Return the results with one for all extras that are installed, and one for the others."""
+    extras = [result for result in results if result.name.startswith("extra ")]
+    if not extras:
+        return results
+    combined = []
+    for state, text in (
+        ("ok", "installed"),
+        ("warning", "not installed, needed only if you use them"),
+    ):
+        group = [result for result in extras if result.state == state]
+        names = ", ".join(result.name.removeprefix("extra ") for result in group)
+        if group:
+            hint = f"install one with: {group[0].hint}" if state == "warning" else ""
+            combined.append(CheckResult("extras", group[0].state, f"{text}: {names}", hint))
+    first = results.index(extras[0])
+    others = [result for result in results if result not in extras]
+    return [*others[:first], *combined, *others[first:]]
+
+
 def _missing_packages(extra: str, requirements: list[str]) -> set[str]:
     """Return the packages of ``extra`` that are not installed, and the incomplete extras it includes."""
     missing: set[str] = set()
@@ -484,7 +505,8 @@ def _check_products(cache: Path) -> Iterator[CheckResult]:
     for path in sorted(cache.glob(f"*/{matmul_choice.FILE}")):
         if choice := matmul_choice.load(path.parent):
             name = path.parent.name.replace("--", "/", 1)
-            yield ok("matrix products", f"{name}: {choice.describe()}")
+            text = choice.describe().removeprefix("Matrix products: ")
+            yield ok("matrix products", f"{name}: {text}")
 
 
 def _check_disk(name: str, folder: Path) -> CheckResult:

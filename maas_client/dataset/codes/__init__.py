@@ -126,7 +126,12 @@ def resolve_codes(names: Iterable[str]) -> frozenset[str]:
 
 
 def _unknown(name: str) -> ConfigError:
-    matches = difflib.get_close_matches(name.strip().upper(), all_codes(), n=2, cutoff=0.5)
+    word = name.strip().upper()
+    prefix = f"{word.rstrip('_*')}_"
+    if any(code.startswith(prefix) for code in all_codes()):
+        matches = [f"{prefix}*"]
+    else:
+        matches = difflib.get_close_matches(word, all_codes(), n=2, cutoff=0.5)
     suggestion = f"Did you mean {' or '.join(matches)}? " if matches else ""
     return ConfigError(
         f"{name!r} is not a code of validate",

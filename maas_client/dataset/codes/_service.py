@@ -11,7 +11,7 @@ CODES = (
         "SERVICE_NO_ROWS",
         ERROR,
         "no row is left to train on",
-        "Fix the reported rows: every row has an error.",
+        "Fix the reported rows.",
         "Nothing is left after the rows that cannot be read or used are removed. The service reports it only "
         "after the file was uploaded and the job was queued.",
         "(a file in which every line has an error)",

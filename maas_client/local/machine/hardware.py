@@ -108,11 +108,18 @@ def azure_hardware(name: str) -> Hardware:
     machine = catalog.find_machine(name)
     if machine is None:
         known = list(catalog.load_machines())
-        similar = get_close_matches(name, known, n=1)
-        question = f"Did you mean {similar[0]}? " if similar else ""
-        raise ConfigError(
-            f"unknown machine {name!r}", hint=f"{question}The known sizes are {', '.join(known)}."
+        word = name.strip().casefold()
+        similar = (
+            [size for size in known if word in size.casefold().split("_")]
+            or [size for size in known if word in size.casefold()]
+            or get_close_matches(name, known, n=1)
         )
+        hint = (
+            f"Did you mean {' or '.join(similar)}?"
+            if similar
+            else f"The known sizes are {', '.join(known)}."
+        )
+        raise ConfigError(f"unknown machine {name!r}", hint=hint)
     return Hardware(
         f"{machine.name} ({machine.gpus} x {machine.gpu})",
         "gpu",

@@ -175,6 +175,24 @@ def test_each_code_has_the_first_sentence_of_its_hint_without_a_terminal() -> No
     assert not [code for code in codes if all_codes()[code].hint.split(". ")[0] not in text]
 
 
+def test_all_is_recommended_only_where_it_prints_more(tmp_path: Path) -> None:
+    one = make_report(("JSON_SYNTAX", "error", 3))
+    several = make_report(("JSON_SYNTAX", "error", 3), ("JSON_SYNTAX", "error", 4))
+    texts = [
+        "\n".join(text for _, text in summary_lines(report, figures=False))
+        for report in (one, several)
+    ]
+    assert ["--all prints every problem" in text for text in texts] == [False, True]
+    assert all("--explain CODE explains a code" in text for text in texts)
+
+
+def test_billed_tokens_are_printed_without_a_terminal(tmp_path: Path) -> None:
+    report = validate(write(tmp_path), target="azureml").files[0]
+    billed = report.stats["billed_tokens"]["likely"]
+    text = [text for _, text in summary_lines(report, figures=False)]
+    assert f"about {billed:,} billed tokens (1 epoch)" in text
+
+
 def test_a_valid_file_has_its_verdict_and_on_a_terminal_its_figures(tmp_path: Path) -> None:
     assert lines_of(make_report()) == [
         "train.jsonl: valid; 90 of 100 lines can be trained on, 10 bytes;",

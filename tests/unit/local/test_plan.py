@@ -107,6 +107,9 @@ def test_detect_hardware() -> None:
     assert here.count >= 1
     with pytest.raises(ConfigError, match="Standard_"):
         hardware.azure_hardware("Standard_Imaginary")
+    with pytest.raises(ConfigError) as error:
+        hardware.azure_hardware("a10")
+    assert error.value.hint == "Did you mean Standard_NV36ads_A10_v5 or Standard_NV72ads_A10_v5?"
 
 
 def test_time_on_a_gpu_is_estimated_from_its_published_rate() -> None:
