@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import ssl
 import threading
 import time
@@ -26,6 +27,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urljoin
 
@@ -219,6 +221,35 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a synchronous flow suspended")  # a bug of this library, never the user's
 
 
+class _DefaultAuthorities(ssl.SSLContext):
+    """Reads the usual certificate authorities when the first connection uses TLS: that takes 20 ms.
+
+    httpx reads them for every client, also where all addresses are http.
+    """
+
+    _alpn_protocols: tuple[str, ...] = ()
+
+    @cached_property
+    def _loaded(self) -> ssl.SSLContext:
+        context = httpx.create_ssl_context()
+        context.set_alpn_protocols(self._alpn_protocols)
+        return context
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        self._alpn_protocols = tuple(alpn_protocols)
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        return self._loaded.wrap_socket(*args, **kwargs)
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        return self._loaded.wrap_bio(*args, **kwargs)
+
+
+@cache
+def _read_authorities(ca_file: str, modified_ns: int) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file)
+
+
 def client_options(ca_file: str | None) -> dict[str, Any]:
     """Return the arguments for an httpx client.
 
@@ -231,10 +262,10 @@ def client_options(ca_file: str | None) -> dict[str, Any]:
         ConfigError: The file cannot be read.
     """
     install_log_filter()
-    verify: Any = True
+    verify: ssl.SSLContext = _DefaultAuthorities(ssl.PROTOCOL_TLS_CLIENT)
     if ca_file:
         try:
-            verify = ssl.create_default_context(cafile=ca_file)
+            verify = _read_authorities(ca_file, os.stat(ca_file).st_mtime_ns)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
                 f"cannot read certificate authorities from {ca_file}",

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _START_S = 30.0
 _STOP_S = 30.0
-_SPARE_WORKER_DELAY_S = 5.0
+_SPARE_WORKER_DELAY_S = 30.0
 """For a server with temporary state, which often ends after one job: it needs no worker for another one."""
 
 

@@ -46,6 +46,7 @@ from maas_client.local.resources import blobs
 from maas_client.local.resources.errors import ApiError
 from maas_client.wire import azureml, error_bodies, foundry
 from maas_client.wire.parsing import parse_retry_after
+from tests.contract.server.conftest import PLAIN_HTTP
 
 SLOW_S = 1.0
 """Processor time allowed for one input."""
@@ -369,7 +370,7 @@ def check_requests(names: Iterable[str], count: int, seed: int) -> None:
                 is_right = not answer or (status and (int(status[1]) < 500 or status[1] == b"501"))
                 assert is_right, f"{name}: {data!r}: {answer[:200]!r}"
         url = f"{server.url}/discovery"
-        assert httpx.get(url, trust_env=False).status_code == 200, "the server still answers"
+        assert httpx.get(url, **PLAIN_HTTP).status_code == 200, "the server still answers"
 
 
 def _exchange(port: int, data: bytes) -> bytes:

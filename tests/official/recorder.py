@@ -13,6 +13,7 @@ from maas_client.local.embedded_server import LocalServer
 from maas_client.local.http.path_index import match_path
 from maas_client.wire import azureml, blob, chat, foundry, permissions
 from maas_client.wire.operation import Operation
+from tests.contract.server.conftest import PLAIN_HTTP
 
 TABLES: dict[str, tuple[Operation[Any], ...]] = {
     "": (
@@ -48,7 +49,7 @@ class Recorder:
     exchanges: list[Exchange] = field(default_factory=list)
 
     def http(self) -> httpx.Client:
-        return httpx.Client(trust_env=False, event_hooks={"response": [self._record]})
+        return httpx.Client(**PLAIN_HTTP, event_hooks={"response": [self._record]})
 
     def _record(self, response: httpx.Response) -> None:
         streamed = "event-stream" in response.headers.get("content-type", "")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from maas_client.local import serve
 from maas_client.local.embedded_server import LocalServer
 from maas_client.local.http.routes import azureml, foundry, login
+from tests.contract.server.conftest import PLAIN_HTTP
 from tests.official.conftest import training_rows
 
 OPERATIONS = [
@@ -72,7 +73,7 @@ def server() -> Iterator[LocalServer]:
 @pytest.fixture(scope="module")
 def http(server: LocalServer) -> Iterator[httpx.Client]:
     with httpx.Client(
-        base_url=server.url, headers={"api-key": "k"}, trust_env=False, timeout=20
+        base_url=server.url, headers={"api-key": "k"}, **PLAIN_HTTP, timeout=20
     ) as client:
         yield client
 

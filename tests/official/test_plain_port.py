@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from maas_client import Client
+from tests.contract.server.conftest import PLAIN_HTTP
 from tests.official.conftest import ServerProcess, training_rows
 
 
@@ -72,7 +73,7 @@ def test_azure_storage_blob(server_process: ServerProcess, tmp_path: Path) -> No
     query = {"api-version": "2024-10-01-preview"}
     auth = {"Authorization": "Bearer t"}
     with httpx.Client(
-        base_url=server_process.url, params=query, headers=auth, trust_env=False
+        base_url=server_process.url, params=query, headers=auth, **PLAIN_HTTP
     ) as http:
         store = http.get(f"{ws}/datastores/workspaceblobstore").json()["properties"]
         secret = http.post(f"{ws}/datastores/workspaceblobstore/listSecrets", json={}).json()

@@ -20,10 +20,12 @@ import pytest
 import requests
 
 from maas_client import Client
+from maas_client._transport.http import make_client
 from maas_client.errors import ConfigError
 from maas_client.local import serve
 from maas_client.local.embedded_server import LocalServer
 from maas_client.local.http.connections import CertificateAuthority
+from tests.contract.server.conftest import PLAIN_HTTP
 from tests.official.conftest import minimal_environment, training_rows
 
 ARM = "https://management.azure.com"
@@ -157,7 +159,7 @@ def test_plain_port_refuses_azure_hosts(server: LocalServer) -> None:
     response = httpx.get(
         f"{server.url}/metadata/endpoints",
         headers={"Host": "management.azure.com"},
-        trust_env=False,
+        **PLAIN_HTTP,
     )
     assert response.status_code == 421
 
@@ -244,7 +246,7 @@ def test_login_token_is_accepted_by_server_with_key() -> None:
 @pytest.mark.parametrize("grant", ["password", "refresh_token", ""])
 def test_other_grants_are_refused(server: LocalServer, grant: str) -> None:
     url = f"{server.url}/tenant/oauth2/v2.0/token"
-    response = httpx.post(url, data={"grant_type": grant, "client_id": "x"}, trust_env=False)
+    response = httpx.post(url, data={"grant_type": grant, "client_id": "x"}, **PLAIN_HTTP)
     assert (response.status_code, response.json()["error"]) == (400, "unsupported_grant_type")
 
 
@@ -263,6 +265,31 @@ def test_tls_and_metadata_document(tmp_path: Path) -> None:
             login = clouds["authentication"]["loginEndpoint"]
             openid = http.get(f"{login}tenant/v2.0/.well-known/openid-configuration").json()
             assert openid["token_endpoint"].startswith(f"{server.url}/tenant/")
+
+
+async def test_usual_authorities_are_read_by_the_first_tls_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    with (
+        serve(engine="instant", tls=True) as server,
+        make_client(httpx.Client, None, None, loopback_only=True) as http,
+    ):
+        async with make_client(httpx.AsyncClient, None, None, loopback_only=True) as async_http:
+            monkeypatch.setenv("SSL_CERT_FILE", str(server.state_dir / "ca.pem"))
+            for _ in range(2):
+                assert http.get(f"{server.url}/discovery").status_code == 200
+                assert (await async_http.get(f"{server.url}/discovery")).status_code == 200
+
+
+def test_certificates_that_have_changed_are_read_again(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    with serve(engine="instant", tls=True) as one, serve(engine="instant", tls=True) as other:
+        for number, server in enumerate((one, other)):
+            ca_file.write_bytes((server.state_dir / "ca.pem").read_bytes())
+            os.utime(ca_file, (number, number))
+            with Client.local(url=server.url, ca_file=str(ca_file)) as client:
+                assert not list(client.jobs.list())
 
 
 def test_clients_without_proxy(tmp_path: Path) -> None:

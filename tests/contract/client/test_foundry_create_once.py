@@ -13,6 +13,7 @@ import pytest
 import maas_client as maas
 from maas_client.local import serve
 from maas_client.local.embedded_server import LocalServer
+from tests.contract.server.conftest import PLAIN_HTTP
 
 
 @pytest.fixture(scope="module")
@@ -210,4 +211,4 @@ def test_a_large_file_goes_in_parts_and_comes_back(
     assert max(sent_bytes) == dataset.bytes == path.stat().st_size
     assert len(sent_bytes) > 3
     url = f"{server.url}/openai/v1/files/{dataset.id}/content"
-    assert httpx.get(url, headers={"api-key": "k"}, trust_env=False).content == path.read_bytes()
+    assert httpx.get(url, headers={"api-key": "k"}, **PLAIN_HTTP).content == path.read_bytes()

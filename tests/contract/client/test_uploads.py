@@ -21,6 +21,7 @@ from maas_client.flows.azureml import blob_upload
 from maas_client.flows.datasets import INTERRUPTED_UPLOAD
 from maas_client.flows.foundry import multipart_upload
 from maas_client.local.embedded_server import LocalServer
+from tests.contract.server.conftest import PLAIN_HTTP
 from tests.faults import Fault, FaultPlan, FaultProxy
 
 Dialect = Literal["azureml", "foundry"]
@@ -73,7 +74,7 @@ def stored_bytes(server: LocalServer, dialect: Dialect, dataset: maas.Dataset) -
         base, _, query = base.partition("?")
         url = f"{base}/{path}?{query}"
         key = {}
-    return httpx.get(url, headers=key, trust_env=False).content
+    return httpx.get(url, headers=key, **PLAIN_HTTP).content
 
 
 BODIES: list[tuple[Dialect, str, str]] = [

@@ -16,7 +16,7 @@ import pytest
 
 import maas_client as maas
 from maas_client.local.embedded_server import LocalServer, serve
-from tests.contract.server.conftest import chats
+from tests.contract.server.conftest import PLAIN_HTTP, chats
 
 Dialect = Literal["azureml", "foundry"]
 DIALECTS: tuple[Dialect, ...] = ("azureml", "foundry")
@@ -314,9 +314,9 @@ def test_azure_sdk_and_credentials_in_virtual_time(
     headers = {"authorization": f"Bearer {token}"}
     server.control.add_deployment("guarded")
     address = f"{server.url}/serverless/guarded/v1/models"
-    assert httpx.get(address, headers=headers, trust_env=False).status_code == 200
+    assert httpx.get(address, headers=headers, **PLAIN_HTTP).status_code == 200
     server.control.advance(HOUR_S)
-    assert httpx.get(address, headers=headers, trust_env=False).status_code == 401
+    assert httpx.get(address, headers=headers, **PLAIN_HTTP).status_code == 401
 
 
 def test_sleep_of_other_threads_is_not_replaced(server: LocalServer) -> None:
@@ -344,7 +344,7 @@ def test_control_over_http(server: LocalServer) -> None:
     def call(action: str, key: str | None = "any", **body: Any) -> httpx.Response:
         headers = {"api-key": key} if key else {}
         address = f"{server.url}/control/{action}"
-        return httpx.post(address, json=body, headers=headers, trust_env=False)
+        return httpx.post(address, json=body, headers=headers, **PLAIN_HTTP)
 
     assert call("advance", None, seconds=1).status_code == 401
     assert call("add-job", status="Running", name="over-http").json()["result"] == "over-http"
@@ -377,7 +377,7 @@ def test_control_over_http(server: LocalServer) -> None:
     for body in (b"[" * 50_000, b'{"a": NaN}', b'"\\ud800"'):
         headers = {"api-key": "any", "content-type": "application/json"}
         address = f"{server.url}/openai/v1/fine_tuning/jobs"
-        httpx.post(address, content=body, headers=headers, trust_env=False)
+        httpx.post(address, content=body, headers=headers, **PLAIN_HTTP)
     recorded = call("requests", operation="fine_tuning.create").json()["result"]
     bodies = [request["body"] for request in recorded]
     assert bodies == ["[" * 50_000, '{"a": NaN}', '"\\ud800"']
@@ -386,7 +386,7 @@ def test_control_over_http(server: LocalServer) -> None:
     assert call("requests").json()["result"] == []
     with serve(engine="instant") as plain:
         answer = httpx.post(
-            f"{plain.url}/control/clear", json={}, headers={"api-key": "k"}, trust_env=False
+            f"{plain.url}/control/clear", json={}, headers={"api-key": "k"}, **PLAIN_HTTP
         )
     assert answer.status_code == 404
 
@@ -415,9 +415,7 @@ def test_command_of_the_container_serves(tmp_path: Path) -> None:
         address = f"http://127.0.0.1:{port}/control/clear"
         for sent, status in (("another", 401), (key, 200)):
             headers = {"api-key": sent}
-            assert (
-                httpx.post(address, json={}, headers=headers, trust_env=False).status_code == status
-            )
+            assert httpx.post(address, json={}, headers=headers, **PLAIN_HTTP).status_code == status
     finally:
         child.kill()
         child.communicate()

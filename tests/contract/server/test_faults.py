@@ -15,7 +15,7 @@ import pytest
 import maas_client as maas
 from maas_client.local.embedded_server import LocalServer, serve
 from maas_client.testing import Fault, FaultPlan
-from tests.contract.server.conftest import Azure, chats
+from tests.contract.server.conftest import PLAIN_HTTP, Azure, chats
 from tests.contract.server.test_serve_command import fails, serving
 
 
@@ -23,7 +23,7 @@ from tests.contract.server.test_serve_command import fails, serving
 def server_with(*faults: Fault) -> Iterator[tuple[LocalServer, httpx.Client]]:
     with (
         serve(engine="instant", max_jobs=0, faults=FaultPlan(faults)) as server,
-        httpx.Client(base_url=server.url, trust_env=False) as http_client,
+        httpx.Client(base_url=server.url, **PLAIN_HTTP) as http_client,
     ):
         yield server, http_client
 
@@ -151,7 +151,7 @@ def test_serve_command_takes_a_plan(tmp_path: Any) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps([{"path": "^/discovery$", "status": 502, "body": "<html>"}]))
     with serving(tmp_path, "--faults", plan) as (info, _):
-        answers = [httpx.get(info["url"] + "/discovery", trust_env=False) for _ in range(2)]
+        answers = [httpx.get(info["url"] + "/discovery", **PLAIN_HTTP) for _ in range(2)]
         assert [(a.status_code, a.text[:6]) for a in answers] == [(502, "<html>"), (200, '{"api"')]
     code, text = fails("--port", 0, "--state-dir", tmp_path / "s", "--faults", tmp_path / "no")
     assert (code, "cannot be read: No such file" in text) == (1, True)
@@ -169,7 +169,5 @@ def test_requests_cannot_switch_faults_on() -> None:
     names = ("x-goog-emulator-instructions", "x-maas-fault", "x-fault", "x-ms-fault")
     with serve(engine="instant") as server:
         for name in names:
-            reply = httpx.get(
-                f"{server.url}/discovery", headers={name: "return-503"}, trust_env=False
-            )
+            reply = httpx.get(f"{server.url}/discovery", headers={name: "return-503"}, **PLAIN_HTTP)
             assert reply.status_code == 200

@@ -15,7 +15,7 @@ from maas_client.local.embedded_server import serve
 from maas_client.local.http.routes.arm import list_page
 from maas_client.local.resources.assets import Workspace
 from maas_client.local.state.store import MetricPoint, Record
-from tests.contract.server.conftest import WS, Azure, chats
+from tests.contract.server.conftest import PLAIN_HTTP, WS, Azure, chats
 
 WS_PARTS = ("00000000-0000-0000-0000-00000000000a", "rg1", "proj1")
 
@@ -338,12 +338,12 @@ def test_run_details_logs_and_children(azure: Azure):
     assert name == "user_logs/std_log.txt"
     import httpx
 
-    log = httpx.get(url, trust_env=False)  # a plain GET: the SAS is the credential
+    log = httpx.get(url, **PLAIN_HTTP)  # a plain GET: the SAS is the credential
     assert log.status_code == 200
     assert "train_loss" in log.text
     assert "dear friend" not in log.text  # rows are never logged
     bare = url.split("?")[0]
-    assert httpx.get(bare, trust_env=False).status_code == 401
+    assert httpx.get(bare, **PLAIN_HTTP).status_code == 401
     assert azure.history("GET", "/runs/told/children").json()["value"] == []
     assert azure.history("GET", "/runs/nobody/details").status_code == 404
     assert azure.history("GET", "/runs/nobody/details").json()["componentName"] == "run-history"

@@ -22,6 +22,7 @@ from maas_client.local.http.page import views
 from maas_client.local.http.page.access import LINK_LIFETIME_S, SESSION_LIFETIME_S, PageAccess
 from maas_client.local.sessions.service import SESSION_KIND
 from maas_client.local.sessions.step_history import GradientSum, step_points
+from tests.contract.server.conftest import PLAIN_HTTP
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 KEY = "the-key-of-this-server"
@@ -87,7 +88,7 @@ def server(tmp_path_factory):
             data={"purpose": "fine-tune"},
             files={"file": ("<b>raw.jsonl", data.read_bytes())},
             headers={"api-key": KEY},
-            trust_env=False,
+            **PLAIN_HTTP,
         ).raise_for_status()
         add_session(running)
         running.job, running.foundry_job = result.job.name, job.id
@@ -97,13 +98,13 @@ def server(tmp_path_factory):
 @pytest.fixture
 def browser(server):
     """An HTTP client with the cookie of the page."""
-    with httpx.Client(base_url=server.url, headers=HTML, trust_env=False) as client:
+    with httpx.Client(base_url=server.url, headers=HTML, **PLAIN_HTTP) as client:
         assert client.get(server.page_link()).status_code == 303
         yield client
 
 
 def without_cookie(server, path="/", **headers):
-    return httpx.get(server.url + path, headers=headers, trust_env=False)
+    return httpx.get(server.url + path, headers=headers, **PLAIN_HTTP)
 
 
 def job_path(server, name):
@@ -120,13 +121,13 @@ SESSION_PAGE = f"page/sessions/local/{SESSION}"
 
 def test_a_link_is_exchanged_for_a_cookie_once(server):
     link = server.page_link()
-    first = httpx.get(link, headers=HTML, trust_env=False)
+    first = httpx.get(link, headers=HTML, **PLAIN_HTTP)
     assert (first.status_code, first.headers["location"]) == (303, "/")
     cookie = first.headers["set-cookie"]
     for attribute in ("HttpOnly", "SameSite=strict", "Path=/"):
         assert attribute in cookie
     assert "Secure" not in cookie  # plain HTTP on loopback
-    again = httpx.get(link, headers=HTML, trust_env=False)
+    again = httpx.get(link, headers=HTML, **PLAIN_HTTP)
     assert again.status_code == 401
     assert "set-cookie" not in again.headers
     assert "This link was used" in again.text
@@ -135,13 +136,13 @@ def test_a_link_is_exchanged_for_a_cookie_once(server):
 
 def test_a_head_request_does_not_use_up_a_link(server):
     link = server.page_link()
-    assert httpx.head(link, headers=HTML, trust_env=False).status_code == 401
-    assert httpx.get(link, headers=HTML, trust_env=False).status_code == 303
+    assert httpx.head(link, headers=HTML, **PLAIN_HTTP).status_code == 401
+    assert httpx.get(link, headers=HTML, **PLAIN_HTTP).status_code == 303
 
 
 @pytest.mark.parametrize("token", ["", "x", "é", "a" * 2000])
 def test_an_unknown_token_is_refused(server, token):
-    response = httpx.get(f"{server.url}/", params={"token": token}, headers=HTML, trust_env=False)
+    response = httpx.get(f"{server.url}/", params={"token": token}, headers=HTML, **PLAIN_HTTP)
     assert response.status_code == 401
     assert "set-cookie" not in response.headers
 
@@ -228,10 +229,10 @@ def test_the_cookie_is_no_credential_of_the_api(server, browser):
 
 def test_a_link_is_made_with_the_key_only(server):
     def link(key):
-        return httpx.post(f"{server.url}/page/link", headers={"api-key": key}, trust_env=False)
+        return httpx.post(f"{server.url}/page/link", headers={"api-key": key}, **PLAIN_HTTP)
 
     assert link("wrong").status_code == 401
-    assert httpx.get(link(KEY).json()["url"], headers=HTML, trust_env=False).status_code == 303
+    assert httpx.get(link(KEY).json()["url"], headers=HTML, **PLAIN_HTTP).status_code == 303
 
 
 def test_requests_through_the_proxy_never_reach_the_page():
@@ -274,12 +275,12 @@ def test_a_link_works_on_another_site_such_as_a_terminal_on_the_web(server, site
     link = server.page_link()
     for headers in ({**click, "Sec-Fetch-Dest": "iframe"}, {**click, "Origin": "http://a.example"}):
         assert without_cookie(server, link.removeprefix(server.url), **headers).status_code == 403
-    response = httpx.get(link, headers=click, trust_env=False)
+    response = httpx.get(link, headers=click, **PLAIN_HTTP)
     assert response.status_code == 200  # a redirect would not have the cookie (SameSite=Strict)
     assert 'http-equiv="refresh" content="0; url=/"' in response.text
     assert "SameSite=strict" in response.headers["set-cookie"]
     assert "default-src 'none'" in response.headers["content-security-policy"]
-    again = httpx.get(link, headers=click, trust_env=False)
+    again = httpx.get(link, headers=click, **PLAIN_HTTP)
     assert (again.status_code, "set-cookie" in again.headers) == (401, False)
 
 
@@ -359,7 +360,7 @@ def test_preferences_are_checked_and_shown_as_preferences(server, browser):
         data={"purpose": "fine-tune"},
         files={"file": ("pairs.jsonl", lines)},
         headers={"api-key": KEY},
-        trust_env=False,
+        **PLAIN_HTTP,
     ).json()
     text = browser.get(f"page/data/file/foundry/{upload['id']}").text
     assert '<span class="good">valid</span>' in text
@@ -433,7 +434,10 @@ def test_a_session_has_curves_checkpoints_and_settings(server, browser):
     ],
 )
 def test_the_state_of_a_session_is_that_of_its_record(state, reason, shown):
-    with serve(engine="instant") as running, httpx.Client(base_url=running.url) as client:
+    with (
+        serve(engine="instant") as running,
+        httpx.Client(base_url=running.url, **PLAIN_HTTP) as client,
+    ):
         client.get(running.page_link())
         add_session(running, state=state, reason=reason, scope="birds")
         (session,) = client.get("page/api/sessions").json()["sessions"]
@@ -504,7 +508,9 @@ def test_an_unknown_job_is_a_page_for_browsers_and_json_for_scripts(browser):
 def test_a_running_job_is_cancelled_from_the_page():
     with serve(engine="instant", control=True) as running:
         name = running.control.add_job("Running", progress=0.4)
-        with httpx.Client(base_url=running.url, headers={**HTML, "Origin": running.url}) as browser:
+        with httpx.Client(
+            base_url=running.url, headers={**HTML, "Origin": running.url}, **PLAIN_HTTP
+        ) as browser:
             browser.get(running.page_link())
             path = job_path(running, name)
             job = browser.get(f"page/api/{path}").json()["job"]
@@ -522,7 +528,7 @@ def test_a_running_job_is_cancelled_from_the_page():
 def test_an_empty_server_says_what_to_do():
     with (
         serve(engine="instant") as running,
-        httpx.Client(base_url=running.url, headers=HTML) as browser,
+        httpx.Client(base_url=running.url, headers=HTML, **PLAIN_HTTP) as browser,
     ):
         browser.get(running.page_link())
         for view, command in (
@@ -647,7 +653,7 @@ def test_open_makes_a_link_for_a_running_server(server, capsys, monkeypatch):
     assert main(["open", "--no-browser", "--url", server.url]) == 0
     link = capsys.readouterr().out.strip()
     assert link.startswith(f"{server.url}/?token=")
-    assert httpx.get(link, headers=HTML, trust_env=False).status_code == 303
+    assert httpx.get(link, headers=HTML, **PLAIN_HTTP).status_code == 303
 
 
 def test_open_starts_the_browser(server, capsys, monkeypatch):
@@ -664,7 +670,7 @@ def test_open_finds_the_server_of_a_state_directory(tmp_path, capsys):
         assert main(["open", "--no-browser", "--state-dir", str(tmp_path)]) == 0
         link = capsys.readouterr().out.strip()
         assert link.startswith(running.url)
-        assert httpx.get(link, headers=HTML, trust_env=False).status_code == 303
+        assert httpx.get(link, headers=HTML, **PLAIN_HTTP).status_code == 303
 
 
 def test_open_says_what_is_wrong(server, free_port):

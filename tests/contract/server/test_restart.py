@@ -26,7 +26,7 @@ from pathlib import Path
 from maas_client.local.config import ServerConfig
 from maas_client.local.server import Server
 Server(ServerConfig(state_dir=Path(sys.argv[1]), ready_file=Path(sys.argv[2]), engine=sys.argv[3],
-                    base="tiny", threads=1, step_delay_s=float(sys.argv[4]), spare_worker_delay_s=5)).run()
+                    base="tiny", threads=1, step_delay_s=float(sys.argv[4]), spare_worker_delay_s=60)).run()
 """
 
 

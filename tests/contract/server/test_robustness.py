@@ -19,7 +19,7 @@ from maas_client.local.http import connections, parameters
 from maas_client.local.services.chat_engines import ChatChunk
 from maas_client.wire import azureml
 from maas_client.wire.operation import expand_path
-from tests.contract.server.conftest import WS, Azure, chats
+from tests.contract.server.conftest import PLAIN_HTTP, WS, Azure, chats
 from tests.contract.server.test_security import IMPLEMENTED, VALUES
 from tests.fuzz import parsers
 
@@ -145,7 +145,7 @@ def test_what_no_response_could_contain_is_400(server, text, reason):
             f"{server.url}/openai/v1/{path}",
             content=b'{"model": ' + text + b"}",
             headers={"api-key": "any", "Content-Type": "application/json"},
-            trust_env=False,
+            **PLAIN_HTTP,
         )
         assert (response.status_code, reason in response.text) == (400, True), response.text
 
@@ -184,7 +184,7 @@ def test_slow_clients_do_not_block_others(server):
         for sock in idle:
             sock.sendall(b"GET /x HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
         begin = time.monotonic()
-        assert httpx.get(f"{server.url}/discovery", trust_env=False).status_code == 200
+        assert httpx.get(f"{server.url}/discovery", **PLAIN_HTTP).status_code == 200
         assert time.monotonic() - begin < 10
     finally:
         for sock in idle:

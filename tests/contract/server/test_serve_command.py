@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 import httpx
 import pytest
 
+from tests.contract.server.conftest import PLAIN_HTTP
+
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and modes are posix")
 
 
@@ -48,7 +50,7 @@ def ws(url: str, **headers: str) -> int:
         "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
     )
     return httpx.get(
-        f"{url}{path}?api-version=2024-10-01", headers=headers, trust_env=False
+        f"{url}{path}?api-version=2024-10-01", headers=headers, **PLAIN_HTTP
     ).status_code
 
 
@@ -72,7 +74,7 @@ def test_ready_file_and_clean_exit(tmp_path, number):
 
 @posix
 def test_two_interrupts_end_the_server_without_a_traceback(tmp_path):
-    with serving(tmp_path) as (info, child), httpx.Client(trust_env=False) as client:
+    with serving(tmp_path) as (info, child), httpx.Client(**PLAIN_HTTP) as client:
         assert (
             client.get(f"{info['url']}/discovery").status_code == 200
         )  # its connection stays open
@@ -166,9 +168,7 @@ def test_a_link_to_the_page_is_printed(tmp_path):
         link = line.split("in a browser: ")[1].split()[0]
         assert link.startswith(f"{info['url']}/?token=")
         assert f"maas-client open --state-dir {tmp_path / 'state'}" in line
-        answers = [
-            httpx.get(link, headers={"Accept": "text/html"}, trust_env=False) for _ in range(2)
-        ]
+        answers = [httpx.get(link, headers={"Accept": "text/html"}, **PLAIN_HTTP) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [303, 401]
 
 
@@ -239,7 +239,7 @@ def test_reset_deletes_state(tmp_path):
     def container(method: str, info: dict) -> int:
         url = f"{info['url']}/maaslocal/mine?restype=container"
         headers = {"Authorization": "Bearer t"}
-        return httpx.request(method, url, headers=headers, trust_env=False).status_code
+        return httpx.request(method, url, headers=headers, **PLAIN_HTTP).status_code
 
     with serving(tmp_path) as (info, _):
         assert container("PUT", info) == 201

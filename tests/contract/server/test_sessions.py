@@ -18,6 +18,7 @@ import pytest
 
 import maas_client as maas
 from maas_client import local
+from tests.contract.server.conftest import PLAIN_HTTP
 from tests.contract.server.test_restart import wait_for_exit, worker_pids
 
 pytestmark = [
@@ -66,6 +67,7 @@ class SessionServer:
             headers=PREVIEW,
             params={"api-version": "v1"},
             timeout=60,
+            **PLAIN_HTTP,
         )
 
     def create(self, **changes: Any) -> str:
@@ -196,10 +198,12 @@ def test_checkpoint_survives_the_death_of_process_and_server(
 def test_preview_header_version_and_engine_are_required() -> None:
     with local.serve(engine="instant") as server:
         url = f"{server.url}/api/projects/p/fine_tuning/sessions"
-        without = httpx.get(url, params={"api-version": "v1"}, headers={"api-key": "any"})
+        without = httpx.get(
+            url, params={"api-version": "v1"}, headers={"api-key": "any"}, **PLAIN_HTTP
+        )
         assert without.status_code == 403
         assert without.json()["error"]["code"] == "preview_feature_required"
-        assert httpx.get(url, headers=PREVIEW).status_code == 400
+        assert httpx.get(url, headers=PREVIEW, **PLAIN_HTTP).status_code == 400
         body = {"base_model": "Phi-4", "lora_config": {"rank": 4}}
         options: dict[str, Any] = {"params": {"api-version": "v1"}, "headers": PREVIEW}
         simulated = httpx.post(url, json=body, **options)
@@ -214,5 +218,7 @@ def test_preview_header_version_and_engine_are_required() -> None:
         unknown = httpx.post(url, json={**body, "colour": 1}, **options)
         assert unknown.status_code == 400
         assert "colour" in unknown.json()["error"]["message"]
-        page = httpx.get(url, params={"api-version": "v1", "limit": "0"}, headers=PREVIEW)
+        page = httpx.get(
+            url, params={"api-version": "v1", "limit": "0"}, headers=PREVIEW, **PLAIN_HTTP
+        )
         assert page.status_code == 400

@@ -28,6 +28,7 @@ from maas_client.errors import (
     ServiceError,
     TransportError,
 )
+from tests.contract.server.conftest import PLAIN_HTTP
 
 DATA = Path(__file__).parents[3] / "examples/data/train.jsonl"
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and modes are posix")
@@ -111,9 +112,9 @@ def test_the_key_is_in_a_private_file_and_no_one_gets_in_without_it(state: Path)
     assert record.api_key not in repr(record)
     headers = {"Authorization": "Bearer x"}
     address = f"{record.url}/openai/v1/fine_tuning/jobs"
-    assert httpx.get(address, headers=headers, trust_env=False).status_code == 401
+    assert httpx.get(address, headers=headers, **PLAIN_HTTP).status_code == 401
     headers = {"Authorization": f"Bearer {record.api_key}"}
-    assert httpx.get(address, headers=headers, trust_env=False).status_code == 200
+    assert httpx.get(address, headers=headers, **PLAIN_HTTP).status_code == 200
     with Client.local(url=record.url) as client:  # the address that is printed is enough
         assert list(client.jobs.list()) == []
     path.chmod(0o644)
