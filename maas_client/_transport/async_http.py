@@ -11,9 +11,10 @@ move.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar, cast
@@ -28,10 +29,13 @@ from maas_client._transport.http import (
     ResponseReader,
     deadline_error,
     find_due_notice,
+    forget_connections,
     make_client,
+    pools,
     to_httpx,
     translate_error,
 )
+from maas_client.errors import ConfigError
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -47,7 +51,7 @@ async def release_connections(client: httpx.AsyncClient, mark: object) -> None:
         client: The client that sent the request.
         mark: The value of the request's extension ``MARK``.
     """
-    for pool in _pools(client):
+    for pool in pools(client):
         for entry in list(pool._requests):
             if entry.request.extensions.get(MARK) is mark:
                 pool._requests.remove(entry)
@@ -60,13 +64,6 @@ async def release_connections(client: httpx.AsyncClient, mark: object) -> None:
                 await connection.aclose()
         for connection in pool._assign_requests_to_connections():
             await connection.aclose()
-
-
-def _pools(client: httpx.AsyncClient) -> Iterator[Any]:
-    for transport in (client._transport, *client._mounts.values()):
-        pool = getattr(transport, "_pool", None)
-        if pool is not None and hasattr(pool, "_assign_requests_to_connections"):
-            yield pool
 
 
 class _AsyncChunks:
@@ -120,10 +117,30 @@ class AsyncHttpClient:
     ) -> None:
         self._is_owner = http is None
         self._client = make_client(httpx.AsyncClient, http, ca_file, loopback_only=loopback_only)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+
+    def _enter_loop(self) -> None:
+        """Forget the connections of an event loop that has ended, and those from before a fork.
+
+        Raises ``ConfigError`` if the client has connections in another event loop that has not ended.
+        """
+        loop, process = asyncio.get_running_loop(), os.getpid()
+        if self._loop is loop and self._process == process:
+            return
+        if self._loop is not None:
+            if self._process == process and not self._loop.is_closed():
+                raise ConfigError(
+                    "this client is used in another event loop",
+                    hint="Create an AsyncClient for each event loop.",
+                )
+            forget_connections(self._client)
+        self._loop, self._process = loop, process
 
     async def aclose(self) -> None:
         """Close the connections, unless the caller passed the ``httpx.AsyncClient``."""
         if self._is_owner:
+            self._enter_loop()
             await self._client.aclose()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
@@ -149,6 +166,7 @@ class AsyncHttpClient:
 
     async def _steps(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
         """Yield the response without its body, then the decoded body in pieces."""
+        self._enter_loop()
         mark = object()
         try:
             async with _time_limit(request), _timed_notice():

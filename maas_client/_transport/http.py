@@ -314,6 +314,23 @@ def make_client(httpx_class: type[C], http: Any, ca_file: str | None, *, loopbac
         ) from error
 
 
+def pools(client: Any) -> Iterator[Any]:
+    """Yield the connection pools of httpcore of an httpx client."""
+    for transport in (client._transport, *client._mounts.values()):
+        pool = getattr(transport, "_pool", None)
+        if pool is not None and hasattr(pool, "_assign_requests_to_connections"):
+            yield pool
+
+
+def forget_connections(client: Any) -> None:
+    """Empty the pools of an httpx client, whose connections belong to a parent process or an ended loop."""
+    for pool in pools(client):
+        pool._connections.clear()
+        pool._requests.clear()
+        # Another thread of the parent process may have held it.
+        pool._optional_thread_lock = type(pool._optional_thread_lock)()
+
+
 def translate_error(
     error: BaseException, request: HttpRequest, handled: BaseException | None
 ) -> BaseException:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 import queue
 import socket
 import ssl
@@ -44,7 +45,9 @@ from maas_client._transport.http import (
     HttpResponse,
     ResponseReader,
     find_due_notice,
+    forget_connections,
     make_client,
+    pools,
     run_sync,
     start_thread,
     to_httpx,
@@ -116,6 +119,10 @@ class _DeadlineStream(httpcore.NetworkStream):
                 sock.shutdown(socket.SHUT_RDWR)
         self._inner.close()
 
+    def leave(self) -> None:
+        """Close this process's descriptor of a socket that a fork has copied."""
+        self._inner.close()
+
     def start_tls(
         self,
         ssl_context: ssl.SSLContext,
@@ -150,6 +157,13 @@ class _DeadlineBackend(httpcore.NetworkBackend):
             limited.close()
             raise RuntimeError("the client has been closed")
         return limited
+
+    def leave(self) -> None:
+        """Close this process's descriptors of the streams. The parent process goes on using them."""
+        self._lock = threading.Lock()
+        for stream in list(self._streams):
+            stream.leave()
+        self._streams.clear()
 
     def close(self) -> None:
         with self._lock:
@@ -321,15 +335,28 @@ class SyncHttpClient:
         self._is_owner = http is None
         self._client = make_client(httpx.Client, http, ca_file, loopback_only=loopback_only)
         self._obeys_deadlines = limit_connections(self._client)
+        self._process = os.getpid()
+
+    def _backends(self) -> list[_DeadlineBackend]:
+        backends = [pool._network_backend for pool in pools(self._client)]
+        return [backend for backend in backends if isinstance(backend, _DeadlineBackend)]
+
+    def _leave_parent(self) -> None:
+        """Forget the connections from before a fork: requests of two processes would mix on one socket."""
+        if self._process == os.getpid():
+            return
+        for backend in self._backends():
+            backend.leave()
+        forget_connections(self._client)
+        self._process = os.getpid()
 
     def close(self) -> None:
         """Close the connections, unless the caller passed the ``httpx.Client``."""
         if self._is_owner:
+            self._leave_parent()
             self._client.close()
-            for transport in (self._client._transport, *self._client._mounts.values()):
-                backend = getattr(getattr(transport, "_pool", None), "_network_backend", None)
-                if isinstance(backend, _DeadlineBackend):
-                    backend.close()
+            for backend in self._backends():
+                backend.close()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         handled = sys.exc_info()[1]
@@ -358,6 +385,7 @@ class SyncHttpClient:
 
     def _receive(self, request: HttpRequest) -> Generator[HttpResponse | bytes, None, None]:
         """Yield the response without its body, then the decoded body in pieces."""
+        self._leave_parent()
         if self._obeys_deadlines:
             return self._steps(request)
         return iterate_in_thread(lambda: self._steps(request), request.deadline)

@@ -203,6 +203,7 @@ class InstantChatEngine:
         emitted = words_until_stop if limit is None else words_until_stop[:limit]
         for token in emitted:
             yield ChatChunk(text=token)
+            await asyncio.sleep(0)  # others are answered, and a client that has left is noticed
         is_cut = len(emitted) < len(words_until_stop)
         if calls and limit is not None:
             calls, is_cut = _cut_calls(calls, limit - len(emitted))

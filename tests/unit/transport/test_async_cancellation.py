@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from maas_client import AsyncClient
+from maas_client.errors import ConfigError
 from tests.unit.transport.conftest import ScriptedServer
 
 HEAD = b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n"
@@ -98,3 +99,27 @@ async def test_stream_that_is_left_early_frees_its_connection(
             assert await anext(lines) == "data: 1"
             await lines.aclose()
         assert not [c for pool in pools(client) for c in pool.connections]
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # unclosed in ended loops
+def test_client_in_several_event_loops(keep_alive_server: ScriptedServer) -> None:
+    """The connections of a loop that has ended are not used; those of another one are not shared."""
+    client = AsyncClient.local(url=keep_alive_server.url, max_retries=0)
+
+    async def call() -> None:
+        async for _ in client.jobs.list():
+            pass
+
+    for _ in range(3):
+        asyncio.run(call())
+    with asyncio.Runner() as runner:
+        runner.run(call())
+        with pytest.raises(ConfigError, match=r"used in another event loop\. Create an"):
+            asyncio.run(call())
+        runner.run(call())
+        runner.run(client.aclose())
+    with pytest.raises(ConfigError, match="this client is closed"):
+        asyncio.run(call())
+    gc.collect()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -208,3 +211,38 @@ def test_retries_of_a_failing_service_end_at_the_deadline(server: ScriptedServer
         run_sync(transport.send(GET, thing="x"))
     transport.http.close()
     assert time.monotonic() - start < 3
+
+
+_FORK = """
+import os, sys
+import maas_client as maas
+
+client = maas.Client.local(url=sys.argv[1], max_retries=0)
+def ask():
+    for _ in range(40):
+        list(client.jobs.list())
+list(client.jobs.list())
+child = os.fork()
+try:
+    ask()
+finally:
+    if child == 0:
+        client.close()
+        os._exit(0 if sys.exc_info()[0] is None else 1)
+assert os.waitpid(child, 0)[1] == 0
+list(client.jobs.list())  # the child has not closed the connection
+client.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_connections_of_its_own(keep_alive_server: ScriptedServer) -> None:
+    keep_alive_server.script = [http_response(body=b'{"value": []}', keep_alive=True)]
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _FORK, keep_alive_server.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(keep_alive_server.requests) == 82
