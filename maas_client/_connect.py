@@ -12,7 +12,8 @@ from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from maas_client._argument_types import check_type
-from maas_client._local_server import LocalServer, ServerRecord, find_key
+from maas_client._local_server.process import LocalServer
+from maas_client._local_server.record import ServerRecord, find_key
 from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import find_invalid_character, hide
 from maas_client._settings import Settings

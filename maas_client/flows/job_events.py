@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable
 
-from maas_client._local_server import embedded_urls
+from maas_client._local_server.record import embedded_urls
 from maas_client._messages import Call, Text
 from maas_client._progress import Progress, ProgressCallback, explain_interrupt, show_progress
 from maas_client.errors import JobFailedError, JobTimeoutError, MaasError

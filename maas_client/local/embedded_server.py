@@ -16,8 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from maas_client import _clock, _local_server
+from maas_client import _clock
 from maas_client._argument_types import checked
+from maas_client._local_server.record import embedded_urls
 from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError, MaasError, ServiceError
 from maas_client.local.config import (
@@ -240,7 +241,7 @@ class LocalServer:
             self._delete_temporary_state()
             raise ServiceError(f"the local server did not start: {self._error or 'timed out'}")
         self._server = server
-        _local_server.embedded_urls.add(server.url)
+        embedded_urls.add(server.url)
         if timetable := server.services.timetable:
             for address in filter(None, (server.url, server.proxy_url)):
                 _clock.register(address, timetable.clock)
@@ -264,7 +265,7 @@ class LocalServer:
         server, self._server = self._server, None
         if server is None:
             return
-        _local_server.embedded_urls.discard(server.url)
+        embedded_urls.discard(server.url)
         for address in filter(None, (server.url, server.proxy_url)):
             _clock.unregister(address)
         while self._clients:

@@ -20,7 +20,7 @@ from typing import Any, cast
 import uvicorn  # noqa: TID253 - only the server imports this module
 from starlette.types import ASGIApp  # noqa: TID253 - as above
 
-from maas_client._local_server import KEEP_FILE, RECORD_FILE, ServerRecord
+from maas_client._local_server.record import KEEP_FILE, RECORD_FILE, ServerRecord
 from maas_client._messages import Argument, Text
 from maas_client._secret import hide
 from maas_client.errors import ConfigError

@@ -31,7 +31,7 @@ import httpx
 from starlette.requests import Request  # noqa: TID253 - parsers of the server take it
 
 from maas_client import _settings
-from maas_client._local_server import _parse_record
+from maas_client._local_server.record import parse_record
 from maas_client._transport import auth, clouds
 from maas_client._transport.http import HttpRequest, ResponseReader
 from maas_client.catalog import load as catalog
@@ -226,7 +226,7 @@ PARSERS: dict[str, Parser] = {
         (MaasError, ValueError, RecursionError),  # fetch_cloud translates those of JSON
     ),
     "server_record": Parser(
-        _parse_record, [b'{"url":"http://127.0.0.1:1","pid":5,"engine":"instant","api_key":"k"}']
+        parse_record, [b'{"url":"http://127.0.0.1:1","pid":5,"engine":"instant","api_key":"k"}']
     ),
     "fault_plan": Parser(
         lambda data: FaultPlan.from_json(data.decode("utf-8", "replace")),

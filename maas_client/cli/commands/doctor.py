@@ -115,7 +115,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_local(args: argparse.Namespace) -> Iterator[CheckResult]:
-    from maas_client._local_server import LocalServer, find_default_server, find_key
+    from maas_client._local_server.probe import find_default_server
+    from maas_client._local_server.process import LocalServer
+    from maas_client._local_server.record import find_key
 
     settings = Settings.load(url=args.url)
     url = settings.require("url")

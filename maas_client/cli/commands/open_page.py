@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from maas_client import Client, _local_server
+from maas_client import Client
+from maas_client._local_server.probe import new_page_link
+from maas_client._local_server.process import LocalServer
+from maas_client._local_server.record import ServerRecord, find_key
 from maas_client._secret import hide
 from maas_client._settings import Settings, has_display
 from maas_client.cli._output import print_json, print_note
@@ -32,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
             f"the backend {args.backend} has no page of this library",
             hint="Leave out --backend. Azure has its own: https://ai.azure.com",
         )
-    link = _local_server.new_page_link(_find_server(args))
+    link = new_page_link(_find_server(args))
     if args.json:
         print_json({"url": link})
     else:
@@ -45,19 +48,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _find_server(args: argparse.Namespace) -> _local_server.ServerRecord:
+def _find_server(args: argparse.Namespace) -> ServerRecord:
     """Return the server at ``--url`` or MAAS_URL, else the one of the state directory."""
     settings = Settings.load(state_dir=args.state_dir, url=args.url)
     if settings.origin("url") == "default" or args.state_dir:
         if args.url:
             raise ConfigError("--url and --state-dir both name a server", hint="Leave out one.")
-        return _local_server.LocalServer(settings).ensure_running()
-    known = _local_server.find_key(settings)
+        return LocalServer(settings).ensure_running()
+    known = find_key(settings)
     url = settings.require("url").rstrip("/")
     with Client.local(url=url):  # checks the address, the key and the certificate; sends nothing
         pass
     key = settings.api_key if settings.origin("api_key") != "default" else None
-    return _local_server.ServerRecord(
+    return ServerRecord(
         url,
         api_key=hide(key) or (known.api_key if known else None),
         ca_file=settings.ca_file or (known.ca_file if known else None),

@@ -216,7 +216,8 @@ def _create_server(args: argparse.Namespace) -> Server:
 
 def _show_or_stop(args: argparse.Namespace) -> int:
     """Show or stop the server of the state directory."""
-    from maas_client import _local_server
+    from maas_client._local_server.process import stop
+    from maas_client._local_server.record import KEEP_FILE, read_running
 
     action = "--stop" if args.stop else "--status"
     others = {option.dest for option in args.parser._actions} - {
@@ -227,7 +228,7 @@ def _show_or_stop(args: argparse.Namespace) -> int:
     }
     refuse_unused(args, f"with {action}", others, "Leave out {}.")
     folder = Settings.load(state_dir=args.state_dir).state_path().resolve()
-    record = _local_server.stop(folder) if args.stop else _local_server.read_running(folder)
+    record = stop(folder) if args.stop else read_running(folder)
     if record is None:
         print(f"no local server uses {folder}", file=sys.stderr)
         if args.json:
@@ -236,7 +237,7 @@ def _show_or_stop(args: argparse.Namespace) -> int:
     if args.stop:
         print(f"stopped the local server at {record.url} (process {record.pid})", file=sys.stderr)
     elif not args.json:
-        keeps = record.idle_timeout_s is None or (folder / _local_server.KEEP_FILE).exists()
+        keeps = record.idle_timeout_s is None or (folder / KEEP_FILE).exists()
         lifetime = "with: maas-client serve --stop"
         if record.idle_timeout_s is not None and not keeps:
             lifetime = f"after {record.idle_timeout_s / 60:g} idle minutes"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client import _clock
-from maas_client._local_server import LOCK_FILE
+from maas_client._local_server.record import LOCK_FILE
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
 from maas_client.local.machine.child_processes import ProcessPool

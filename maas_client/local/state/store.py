@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maas_client._file_lock import try_lock
-from maas_client._local_server import LOCK_FILE
+from maas_client._local_server.record import LOCK_FILE
 from maas_client.errors import ConfigError
 from maas_client.local.state.files import explain_state_errors
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from maas_client._local_server import ServerRecord, new_page_link
+from maas_client._local_server.probe import new_page_link
+from maas_client._local_server.record import ServerRecord
 from maas_client.cli import main
 from maas_client.errors import AuthError, TransportError, UnsupportedError
 from maas_client.local.embedded_server import serve
@@ -701,7 +702,7 @@ def test_open_checks_the_address_and_the_key(monkeypatch, capsys, url, key, mess
     "answer", [(404, b"{}"), (200, b"{}"), (200, b"[1]"), (200, b"\xff"), (200, b"[" * 60_000)]
 )
 def test_open_of_a_server_without_a_page(monkeypatch, answer):
-    monkeypatch.setattr("maas_client._local_server._send", lambda *_: answer)
+    monkeypatch.setattr("maas_client._local_server.probe._send", lambda *_: answer)
     with pytest.raises(UnsupportedError, match="has no page"):
         new_page_link(ServerRecord("http://127.0.0.1:1"))
 

@@ -18,7 +18,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from maas_client import AsyncClient, Client, _local_server
+from maas_client import AsyncClient, Client, _settings
+from maas_client._local_server import process as server_process
+from maas_client._local_server.probe import find_default_server
+from maas_client._local_server.record import RECORD_FILE, ServerRecord, read_running
 from maas_client.cli import main
 from maas_client.errors import (
     AuthError,
@@ -42,9 +45,9 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("MAAS_STATE_DIR", str(folder))
     monkeypatch.setenv("MAAS_ENGINE", "instant")
     # Nothing listens on a default port of this test's own, whatever the developer runs.
-    monkeypatch.setattr(_local_server, "DEFAULT_URL", f"http://127.0.0.1:{_unused_port()}")
+    monkeypatch.setattr(_settings, "DEFAULT_URL", f"http://127.0.0.1:{_unused_port()}")
     yield folder
-    _local_server.stop(folder)
+    server_process.stop(folder)
 
 
 def _unused_port() -> int:
@@ -53,19 +56,19 @@ def _unused_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _running(state: Path) -> _local_server.ServerRecord:
-    record = _local_server.read_running(state)
+def _running(state: Path) -> ServerRecord:
+    record = read_running(state)
     assert record is not None
     return record
 
 
 def _kill(state: Path) -> None:
     """Kill the server, which leaves its record behind, and wait until its lock is gone."""
-    [process] = [p for p in _local_server._started if p.pid == _running(state).pid]
+    [process] = [p for p in server_process._started if p.pid == _running(state).pid]
     process.kill()
     process.wait()
-    assert (state / _local_server.RECORD_FILE).exists()
-    assert _local_server.read_running(state) is None
+    assert (state / RECORD_FILE).exists()
+    assert read_running(state) is None
 
 
 def test_the_first_request_starts_a_server_and_says_so(
@@ -75,7 +78,7 @@ def test_the_first_request_starts_a_server_and_says_so(
         assert not state.exists()  # nothing happens before the first request
         assert list(client.jobs.list()) == []
         record = _running(state)
-        assert record.idle_timeout_s == _local_server.IDLE_TIMEOUT_S
+        assert record.idle_timeout_s == server_process.IDLE_TIMEOUT_S
         [line] = [r.getMessage() for r in caplog.records if "started a local server" in r.message]
         assert record.url in line
         assert "simulated" in line
@@ -104,7 +107,7 @@ def test_the_key_is_in_a_private_file_and_no_one_gets_in_without_it(state: Path)
 
     with Client.local() as client:
         list(client.jobs.list())
-    path = state / _local_server.RECORD_FILE
+    path = state / RECORD_FILE
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     record = _running(state)
@@ -131,18 +134,18 @@ def test_the_key_is_in_a_private_file_and_no_one_gets_in_without_it(state: Path)
     ],
 )  # fmt: skip
 def test_an_invalid_record_is_ignored(tmp_path: Path, text: str) -> None:
-    path = tmp_path / _local_server.RECORD_FILE
+    path = tmp_path / RECORD_FILE
     path.write_text(text)
     path.chmod(0o600)
-    assert _local_server.read_running(tmp_path) is None
+    assert read_running(tmp_path) is None
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
 def test_a_record_that_is_no_file_is_an_error_of_this_library(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / _local_server.RECORD_FILE
+    path = tmp_path / RECORD_FILE
     path.mkdir(mode=0o700) if kind == "folder" else os.mkfifo(path, 0o600)
     with pytest.raises(ConfigError, match=r"server\.json is not a file"):
-        _local_server.read_running(tmp_path)
+        read_running(tmp_path)
 
 
 def test_a_client_says_that_it_waits_for_a_server_without_a_record(
@@ -150,10 +153,10 @@ def test_a_client_says_that_it_waits_for_a_server_without_a_record(
 ) -> None:
     from maas_client.local.embedded_server import serve
 
-    monkeypatch.setattr(_local_server, "_NOTICE_S", 0.0)
-    monkeypatch.setattr(_local_server, "_START_S", 0.2)
+    monkeypatch.setattr(server_process, "_NOTICE_S", 0.0)
+    monkeypatch.setattr(server_process, "_START_S", 0.2)
     with serve(engine="instant", state_dir=state):
-        (state / _local_server.RECORD_FILE).unlink()
+        (state / RECORD_FILE).unlink()
         owner = f"the local server (process {os.getpid()})"
         with Client.local() as client, pytest.raises(ServiceError) as caught:
             list(client.jobs.list())
@@ -164,11 +167,11 @@ def test_a_client_says_that_it_waits_for_a_server_without_a_record(
 def test_a_client_says_that_it_waits_for_a_program_that_starts_a_server(
     state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(_local_server, "_NOTICE_S", 0.0)
-    monkeypatch.setattr(_local_server, "_START_S", 0.1)
+    monkeypatch.setattr(server_process, "_NOTICE_S", 0.0)
+    monkeypatch.setattr(server_process, "_START_S", 0.1)
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
-        _local_server._start_lock(state),
+        server_process._start_lock(state),
         Client.local() as client,
         pytest.raises(ServiceError, match="another program"),
     ):
@@ -197,10 +200,12 @@ def test_a_killed_server_is_replaced_under_the_same_client(state: Path) -> None:
 def test_programs_that_start_at_once_share_one_server(state: Path) -> None:
     program = (
         "import sys, maas_client as maas;"
-        "from maas_client import _local_server;"
-        f"_local_server.DEFAULT_URL = {_local_server.DEFAULT_URL!r};"
+        "from pathlib import Path;"
+        "from maas_client import _settings;"
+        "from maas_client._local_server.record import read_running;"
+        f"_settings.DEFAULT_URL = {_settings.DEFAULT_URL!r};"
         "client = maas.Client.local(); list(client.jobs.list());"
-        "print(_local_server.read_running(_local_server.Path(sys.argv[1])).pid);"
+        "print(read_running(Path(sys.argv[1])).pid);"
         "client.close()"
     )
     children = [
@@ -221,26 +226,26 @@ def test_programs_that_start_at_once_share_one_server(state: Path) -> None:
 def test_a_server_ends_when_it_is_idle_but_not_if_it_is_to_stay(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_local_server, "IDLE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(server_process, "IDLE_TIMEOUT_S", 0.5)
     with Client.local() as client:
         list(client.jobs.list())
-        process = _local_server._started[-1]
+        process = server_process._started[-1]
         assert process.wait(30) == 0
-        assert not (state / _local_server.RECORD_FILE).exists()
+        assert not (state / RECORD_FILE).exists()
         with Client.local(keep=True) as keeping:
             list(keeping.jobs.list())
-        process = _local_server._started[-1]
+        process = server_process._started[-1]
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(3)
         assert _running(state).pid == process.pid
 
 
 def test_a_port_that_another_program_uses_is_avoided(state: Path) -> None:
-    port = int(_local_server.DEFAULT_URL.rpartition(":")[2])
+    port = int(_settings.DEFAULT_URL.rpartition(":")[2])
     with socket.create_server(("127.0.0.1", port)) as listener, Client.local() as client:
         listener.settimeout(0)
         assert list(client.jobs.list()) == []
-        assert _running(state).url != _local_server.DEFAULT_URL
+        assert _running(state).url != _settings.DEFAULT_URL
 
 
 @pytest.mark.parametrize("body", [b"[" * 60_000, b"1", b"[{}]", b"\xff", b"{}"])
@@ -256,11 +261,11 @@ def test_a_program_at_the_default_address_with_other_answers_is_ignored(
         def log_message(self, *_: object) -> None:
             return
 
-    address = urlsplit(_local_server.DEFAULT_URL)
+    address = urlsplit(_settings.DEFAULT_URL)
     with ThreadingHTTPServer((str(address.hostname), int(address.port or 0)), Handler) as program:
         threading.Thread(target=program.serve_forever, args=(0.05,), daemon=True).start()
         try:
-            assert _local_server.find_default_server(None) is None
+            assert find_default_server(None) is None
         finally:
             program.shutdown()
 
@@ -270,7 +275,7 @@ def test_a_server_at_the_default_address_with_another_state_is_used(
 ) -> None:
     from maas_client.local.embedded_server import serve
 
-    port = int(_local_server.DEFAULT_URL.rpartition(":")[2])
+    port = int(_settings.DEFAULT_URL.rpartition(":")[2])
     with serve(engine="instant", port=port, state_dir=tmp_path / "other"), Client.local() as client:
         with pytest.raises(NotFoundError):
             client.jobs.get("nothing")
@@ -285,7 +290,7 @@ def test_a_server_at_the_default_address_that_needs_a_key_is_left_alone(
     """Without its key it is no server of this user: as one that another state directory's client started."""
     from maas_client.local.embedded_server import serve
 
-    port = int(_local_server.DEFAULT_URL.rpartition(":")[2])
+    port = int(_settings.DEFAULT_URL.rpartition(":")[2])
     other = tmp_path / "other"
     with serve(engine="instant", port=port, state_dir=other, api_key="key"):
         with Client.local(api_key="key") as client:  # its key is given: it is used
@@ -301,7 +306,7 @@ def test_a_server_at_the_default_address_that_needs_a_key_is_left_alone(
         assert "none runs; commands that need one start it" in capsys.readouterr().out
         with Client.local(engine="instant") as client:
             assert list(client.jobs.list()) == []
-        assert _running(state).url != _local_server.DEFAULT_URL
+        assert _running(state).url != _settings.DEFAULT_URL
 
 
 def test_a_server_that_answers_before_its_record_is_written_is_waited_for(
@@ -311,18 +316,17 @@ def test_a_server_that_answers_before_its_record_is_written_is_waited_for(
     from maas_client.local.embedded_server import serve
     from maas_client.local.state.files import write_private_file
 
-    find_default_server = _local_server.find_default_server
-    port = int(_local_server.DEFAULT_URL.rpartition(":")[2])
+    port = int(_settings.DEFAULT_URL.rpartition(":")[2])
     with serve(engine="instant", port=port, state_dir=tmp_path / "state", api_key="key"):
-        record = (state / _local_server.RECORD_FILE).read_text("utf-8")
-        (state / _local_server.RECORD_FILE).unlink()
+        record = (state / RECORD_FILE).read_text("utf-8")
+        (state / RECORD_FILE).unlink()
 
-        def find_and_write(key: str | None) -> _local_server.ServerRecord | None:
+        def find_and_write(key: str | None) -> ServerRecord | None:
             found = find_default_server(key)
-            write_private_file(state / _local_server.RECORD_FILE, record)
+            write_private_file(state / RECORD_FILE, record)
             return found
 
-        monkeypatch.setattr(_local_server, "find_default_server", find_and_write)
+        monkeypatch.setattr(server_process, "find_default_server", find_and_write)
         with Client.local() as client:
             assert list(client.jobs.list()) == []
 
@@ -358,10 +362,10 @@ def test_no_server_is_started_for_an_address_that_is_given(
 ) -> None:
     options = []
     if variable == "--url":
-        options = ["--url", _local_server.DEFAULT_URL]
+        options = ["--url", _settings.DEFAULT_URL]
     else:
         is_switch = variable == "MAAS_START_SERVER"
-        monkeypatch.setenv(variable, "0" if is_switch else _local_server.DEFAULT_URL)
+        monkeypatch.setenv(variable, "0" if is_switch else _settings.DEFAULT_URL)
     assert main(["jobs", "list", *options]) == 1
     assert "maas-client serve" in capsys.readouterr().err
     assert not state.exists()
@@ -450,7 +454,7 @@ def test_a_command_starts_the_server_and_serve_shows_and_stops_it(state: Path, r
     pid = _running(state).pid
     code, _, err = run("serve", "--stop")
     assert (code, f"process {pid}" in err) == (0, True)
-    assert _local_server.read_running(state) is None
+    assert read_running(state) is None
     code, out, err = run("serve", "--stop", "--json")
     assert (code, json.loads(out)["running"]) == (0, False)
     code, out, _ = run("jobs", "list")  # its state is still there, under a new server
@@ -467,7 +471,7 @@ def test_the_line_about_a_started_server_stops_that_server(
         code, _, err = run(*shlex.split(command))
         assert (code, "stopped the local server" in err) == (0, True)
     finally:
-        _local_server.stop(other)
+        server_process.stop(other)
 
 
 def test_stop_refuses_options_without_a_meaning(run: Run) -> None:
@@ -513,4 +517,4 @@ def test_the_server_keeps_its_jobs_when_a_terminal_is_interrupted(state: Path) -
     pid = _running(state).pid
     assert os.getsid(pid) != os.getsid(0)
     os.kill(pid, signal.SIGTERM)  # what a machine that shuts down sends
-    assert _local_server._started[-1].wait(30) == 0
+    assert server_process._started[-1].wait(30) == 0
