@@ -15,8 +15,9 @@ from contextlib import aclosing
 from types import FunctionType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 
-from maas_client import _connect
 from maas_client._argument_types import check_arguments
+from maas_client._connect import Constructors
+from maas_client._connect.options import ConnectionOptions, build_connection, describe
 from maas_client._keep_alive import AsyncKeepAlive, KeepAlive
 from maas_client._messages import Constructor, Text
 from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport, run_sync
@@ -164,7 +165,7 @@ class Resource(_Methods):
         self._io: Any = io
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {_connect.describe(self)}>"
+        return f"<{type(self).__name__} of {describe(self)}>"
 
 
 def _bind_delete(resource: Deployments | AsyncDeployments, deployment: Deployment) -> Deployment:
@@ -342,9 +343,9 @@ class AsyncSessions(Resource):
     get_checkpoint = async_method(sessions.get_checkpoint)
 
 
-def _require_options(options: object) -> _connect.ConnectionOptions:
+def _require_options(options: object) -> ConnectionOptions:
     """Return the options. Raises ``ConfigError`` for anything else: a client was created by its class."""
-    if isinstance(options, _connect.ConnectionOptions):
+    if isinstance(options, ConnectionOptions):
         return options
     raise ConfigError(
         "a client is created by a constructor that names its backend",
@@ -355,7 +356,7 @@ def _require_options(options: object) -> _connect.ConnectionOptions:
     )
 
 
-class Client(_Methods, _connect.Constructors):
+class Client(_Methods, Constructors):
     """A blocking client for one backend.
 
     Create it with ``Client.azureml``, ``Client.foundry``, ``Client.local`` or ``Client.from_env``. Close it
@@ -375,7 +376,7 @@ class Client(_Methods, _connect.Constructors):
         ...     job = client.jobs.wait(job)
     """
 
-    def __init__(self, options: _connect.ConnectionOptions | None = None) -> None:
+    def __init__(self, options: ConnectionOptions | None = None) -> None:
         """Connect with prepared options; ``Client.azureml`` and the other constructors prepare them.
 
         Args:
@@ -385,7 +386,7 @@ class Client(_Methods, _connect.Constructors):
         self._http = SyncHttpClient(
             options.http, options.ca_file, loopback_only=options.local_origin is not None
         )
-        self._io: Any = Transport(_connect.build_connection(options, self._http), self._http)
+        self._io: Any = Transport(build_connection(options, self._http), self._http)
         self.datasets = Datasets(self._io)
         self.jobs = Jobs(self._io)
         self.models = Models(self._io)
@@ -407,10 +408,10 @@ class Client(_Methods, _connect.Constructors):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Client of {_connect.describe(self)}>"
+        return f"<Client of {describe(self)}>"
 
 
-class AsyncClient(_Methods, _connect.Constructors):
+class AsyncClient(_Methods, Constructors):
     """An async client for one backend, with the same resources, verbs and parameters as ``Client``.
 
     Create it with ``AsyncClient.azureml``, ``AsyncClient.foundry``, ``AsyncClient.local`` or
@@ -433,7 +434,7 @@ class AsyncClient(_Methods, _connect.Constructors):
         ...         print(event.message)
     """
 
-    def __init__(self, options: _connect.ConnectionOptions | None = None) -> None:
+    def __init__(self, options: ConnectionOptions | None = None) -> None:
         """Connect with prepared options; ``AsyncClient.azureml`` and the other constructors prepare them.
 
         Args:
@@ -443,7 +444,7 @@ class AsyncClient(_Methods, _connect.Constructors):
         self._http = AsyncHttpClient(
             options.http, options.ca_file, loopback_only=options.local_origin is not None
         )
-        self._io: Any = Transport(_connect.build_connection(options, self._http), self._http)
+        self._io: Any = Transport(build_connection(options, self._http), self._http)
         self.datasets = AsyncDatasets(self._io)
         self.jobs = AsyncJobs(self._io)
         self.models = AsyncModels(self._io)
@@ -465,4 +466,4 @@ class AsyncClient(_Methods, _connect.Constructors):
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<AsyncClient of {_connect.describe(self)}>"
+        return f"<AsyncClient of {describe(self)}>"

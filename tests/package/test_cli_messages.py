@@ -23,7 +23,7 @@ from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
 
 PACKAGE = Path(maas.__file__).parent
-MODULES = ("_connect.py", "_client.py", "_settings.py", "_auto_delete.py", "_transport", "flows", "catalog",
+MODULES = ("_connect", "_client.py", "_settings.py", "_auto_delete.py", "_transport", "flows", "catalog",
             "platforms", "types", "errors.py")  # fmt: skip
 """Modules whose errors a command can show. ``dataset/`` names no argument with ``=``."""
 

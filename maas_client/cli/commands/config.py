@@ -55,7 +55,7 @@ def _with_workspace(
     rows: Iterable[tuple[Setting, str | None, str]],
 ) -> Iterator[tuple[Setting, str | None, str]]:
     """Yield the rows, with values of Studio's ``config.json`` for settings that are not set elsewhere."""
-    from maas_client._connect import studio_config
+    from maas_client._connect.azure_resources import studio_config
 
     path, config = studio_config()
     for setting, value, origin in rows:
