@@ -147,6 +147,7 @@ def test_sessions_and_checkpoints_are_listed(client: Any, session: Any) -> None:
         session.save_weights_for_sampler(seq_id=6, path="listed")
 
 
+@pytest.mark.slow
 async def test_async_client_continues_a_checkpoint(endpoint: str, session: Any) -> None:
     session.save_weights("for-async")
     (expected,) = session.forward([datum(TOKENS)]).per_datum_logprobs

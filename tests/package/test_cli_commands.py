@@ -277,6 +277,7 @@ def _wait_until(holds: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.maas_training(base="tiny", threads=1)
 def test_interrupted_job_continues_and_can_be_cancelled(run: Run) -> None:

@@ -44,6 +44,7 @@ def text_of(site: Path, page: str) -> str:
     return html.unescape(re.sub(r"<[^>]+>", "", (site / page / "index.html").read_text("utf-8")))
 
 
+@pytest.mark.slow
 def test_site_has_every_public_name(site: Path) -> None:
     pages = [path.read_text("utf-8") for path in (site / "reference" / "api").rglob("index.html")]
     anchors = {anchor for page in pages for anchor in re.findall(r'id="([\w.]+)"', page)}

@@ -64,6 +64,7 @@ def test_preferences(maas_server: LocalServer) -> None:
     assert "accuracy" in lines[-1]
 
 
+@pytest.mark.slow
 def test_reinforcement() -> None:
     pytest.importorskip("torch")
     lines = run_example("05_reinforcement.py", "1", "2").splitlines()

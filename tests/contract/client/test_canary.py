@@ -146,6 +146,7 @@ def _use_commands(found: Surfaces, server: LocalServer, data: Path, broken: Path
         found.add("report as HTML", page.read_text())
 
 
+@pytest.mark.slow
 def test_there_are_at_least_40_places(surfaces: Surfaces) -> None:
     assert sum(bool(text.strip()) for text in surfaces.values()) >= 40
 

@@ -237,6 +237,7 @@ async def test_tasks_with_the_same_call_make_one_job_and_one_file(
     assert len(dataset_ids(server, "foundry") - datasets) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["azureml", "foundry"])
 def test_processes_with_the_same_call_make_one_job_and_one_file(
     server: LocalServer, data: Path, dialect: Dialect

@@ -91,6 +91,7 @@ async def check_order(sessions: Sessions, session_id: str) -> None:
         assert envelope["status"] == "completed", envelope
 
 
+@pytest.mark.slow
 async def test_a_session_trains_saves_samples_and_continues_in_another(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -74,6 +74,7 @@ def started(client: maas.Client, data: Path, store: Store, name: str) -> maas.Jo
     return job
 
 
+@pytest.mark.slow
 def test_job_fails_using_reserved_space(
     server: LocalServer, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def response(client: Client, deployment: str) -> str | None:
     return reply.choices[0].message.content
 
 
+@pytest.mark.slow
 def test_imported_adapter_gives_the_original_answers(client: Client, trained: Path) -> None:
     model = client.models.upload(trained, base_model="Phi-3-mini")
     assert model.name == "my-adapter"

@@ -64,6 +64,7 @@ def furnished(server) -> Azure:
     azure.http.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     route=st.sampled_from(sorted(IMPLEMENTED)),

@@ -115,6 +115,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], SessionServer]]:
         server.kill()
 
 
+@pytest.mark.slow
 def test_checkpoint_survives_the_death_of_process_and_server(
     start: Callable[[], SessionServer], tmp_path: Path
 ) -> None:

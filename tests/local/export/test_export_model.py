@@ -107,6 +107,7 @@ def test_merged_model_matches_base_with_adapter(tuned: TrainedModel, tmp_path: P
     assert tokenizer.convert_tokens_to_ids("<|end|>") in ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_quantised_onnx_model_generates(
     narrow: TrainedModel, tmp_path: Path, precision: str
@@ -149,6 +150,7 @@ def _bits(folder: Path) -> set[int]:
     return {a.i for node in nodes for a in node.attribute if a.name == "bits"}
 
 
+@pytest.mark.slow
 def test_onnx_model_generates(tuned: TrainedModel, tmp_path: Path) -> None:
     """A layer of this model is as wide as its vocabulary: it is not taken for the output layer."""
     pytest.importorskip("onnxruntime_genai")

@@ -206,6 +206,7 @@ def test_changed_hyperparameters_ignore_old_checkpoints(
     assert events_of("started", events)[0]["resumed_from"] is None
 
 
+@pytest.mark.slow
 def test_resuming_with_another_number_of_threads_says_so(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
