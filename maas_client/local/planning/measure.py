@@ -14,6 +14,7 @@ from maas_client.catalog import Architecture
 from maas_client.errors import MissingExtraError, ServiceError
 from maas_client.local.machine import model_architecture as shapes
 from maas_client.local.machine.child_processes import worker_environment
+from maas_client.local.machine.memory import NF4_BYTES_PER_WEIGHT, activation_values_per_token
 
 _MAX_OPERATIONS = 4e11
 """Floating-point operations of a probe's step: takes seconds on two cores."""
@@ -66,11 +67,15 @@ def measure(
         _run_probe({**request, "blocks": blocks}) for blocks in (small_blocks, large_blocks)
     )
     scale = job_tokens / sum(lengths)
-    block_s = max(0.0, large["step_s"] - small["step_s"]) / (large_blocks - small_blocks)
-    other_s = max(0.0, small["step_s"] - small_blocks * block_s)
+    block_s, other_s = split_step_time(
+        shape, data, (small_blocks, small["step_s"]), (large_blocks, large["step_s"])
+    )
     block_bytes = (large["peak_bytes"] - small["peak_bytes"]) / (large_blocks - small_blocks)
     fixed_bytes = _fixed_bytes(shape, method, r)
-    block_bytes = fixed_bytes + max(0.0, block_bytes - fixed_bytes) * scale
+    # What the loading of a probe leaves in its peak is no activation, and must not grow with the job's tokens.
+    activation_bytes = 4 * activation_values_per_token(shape) * sum(lengths)
+    grown_bytes = min(max(0.0, block_bytes - fixed_bytes), 2 * activation_bytes)
+    block_bytes = fixed_bytes + grown_bytes * scale
     other_bytes = small["peak_bytes"] - small_blocks * (
         large["peak_bytes"] - small["peak_bytes"]
     ) / (large_blocks - small_blocks)
@@ -80,12 +85,40 @@ def measure(
     )
 
 
+def split_step_time(
+    shape: Architecture, data: RowStats, small: tuple[int, float], large: tuple[int, float]
+) -> tuple[float, float]:
+    """Return the seconds of one block and of everything else in a step.
+
+    The time of a block is the difference of the two probes. Other programs disturb it, and an error counts as
+    often as the model has blocks: so it is at least half and at most twice the block's share of the larger
+    probe, by operations.
+
+    Args:
+        shape: The model's architecture.
+        data: The job's data.
+        small: The blocks and the seconds per step of the smaller probe.
+        large: The same of the larger probe.
+    """
+    (small_blocks, small_s), (large_blocks, large_s) = small, large
+    block, head = _operations_per_token(shape, data)
+    expected_s = large_s * block / (large_blocks * block + head)
+    block_s = (large_s - small_s) / (large_blocks - small_blocks)
+    block_s = min(max(block_s, expected_s / 2), expected_s * 2, large_s / large_blocks)
+    return block_s, max(0.0, large_s - large_blocks * block_s)
+
+
+def _operations_per_token(shape: Architecture, data: RowStats) -> tuple[int, int]:
+    """Return the multiplications of one block and of the output layer, per token."""
+    block = sum(i * o for i, o in shapes.linear_layer_sizes(shape))
+    return block, int((shape.vocab_size or 0) * shape.hidden_size * data.learned_share)
+
+
 def _lengths(shape: Architecture, data: RowStats, batch_size: int, blocks: int) -> list[int]:
     """Return the document lengths of the probe's pack: those of the job, within the operation limit."""
     length = max(2, round(data.mean_length))
-    operations_per_token = sum(i * o for i, o in shapes.linear_layer_sizes(shape)) * blocks
-    operations_per_token += int((shape.vocab_size or 0) * shape.hidden_size * data.learned_share)
-    max_tokens = max(32, int(_MAX_OPERATIONS / (6 * operations_per_token)))
+    block, head = _operations_per_token(shape, data)
+    max_tokens = max(32, int(_MAX_OPERATIONS / (6 * (block * blocks + head))))
     if length >= max_tokens:
         return [max_tokens]
     return [length] * max(1, min(batch_size, max_tokens // length))
@@ -93,8 +126,6 @@ def _lengths(shape: Architecture, data: RowStats, batch_size: int, blocks: int) 
 
 def _fixed_bytes(shape: Architecture, method: str, r: int) -> float:
     """Return the bytes of one block that do not grow with tokens: weights, gradients, optimiser state."""
-    from maas_client.local.machine.memory import NF4_BYTES_PER_WEIGHT
-
     layers = shapes.linear_layer_sizes(shape)
     parameters = sum(i * o for i, o in layers)
     if method == "Full":

@@ -8,7 +8,7 @@ from maas_client import catalog
 from maas_client.errors import ConfigError
 from maas_client.local.machine import hardware, memory, model_architecture
 from maas_client.local.planning import plan
-from maas_client.local.planning.measure import Measurement, RowStats
+from maas_client.local.planning.measure import Measurement, RowStats, split_step_time
 
 DATA = RowStats(1000, 300.0, 0.4)
 
@@ -146,6 +146,26 @@ def test_recommendation_names_the_smallest_and_the_fastest_machine() -> None:
     assert "Fastest: LoRA on Standard_ND96isr_H" in text
     small = [p for p in plans if "T4" in p.hardware.name]
     assert plan.recommend(small).startswith("Smallest machine: QLoRA")
+
+
+@pytest.mark.parametrize(
+    ("small_s", "large_s", "seconds_per_block"),
+    [
+        (0.30, 0.50, 0.20),  # undisturbed: 0.1 s are not the block's
+        (0.50, 0.50, 0.107),  # the smaller probe was disturbed: the difference is zero
+        (0.90, 0.50, 0.107),  # ... or negative
+        (0.30, 3.00, 1.50),  # the larger was: a block takes at most its part of the whole
+    ],
+)
+def test_block_time_is_bounded_by_its_share_of_the_operations(
+    small_s: float, large_s: float, seconds_per_block: float
+) -> None:
+    shape = catalog.get_model("Phi-3-mini").architecture
+    assert shape is not None
+    block_s, other_s = split_step_time(shape, DATA, (1, small_s), (2, large_s))
+    assert block_s == pytest.approx(seconds_per_block, rel=0.01)
+    assert other_s >= 0
+    assert 2 * block_s + other_s == pytest.approx(large_s)
 
 
 def test_measured_memory_that_does_not_fit_has_a_reason_and_no_time(
