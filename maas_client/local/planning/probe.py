@@ -36,7 +36,8 @@ def main() -> None:
     torch.set_num_threads(int(request["threads"]))
     torch.manual_seed(0)
     runtime_bytes = peak_bytes()
-    config = parse_hyperparameters({"method": request["method"], "lora_r": request["r"]})
+    rank = {} if request["method"] == "Full" else {"lora_r": request["r"]}
+    config = parse_hyperparameters({"method": request["method"], **rank})
     model = build_model(request["shape"], int(request["blocks"]), config)
     adapted, _ = adapters.make_trainable(model, config)
     model_with_loss = ModelWithLoss(adapted)
