@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,38 +17,27 @@ from typing import Any, Literal, SupportsIndex, get_args
 
 from maas_client._clock import Moment, use
 from maas_client.errors import ConfigError
-from maas_client.local.bases import find_model_facts
 from maas_client.local.fault_plan import Fault, FaultPlan
 from maas_client.local.recorded_requests import RecordedRequest, RecordedRequests
-from maas_client.local.requests import azureml_job, foundry_job
-from maas_client.local.resources.assets import FOUNDRY_SCOPE, Workspace
-from maas_client.local.resources.blobs import BlobProperties, Conditions
+from maas_client.local.requests.seed import (
+    WORKSPACE,
+    create_azureml_job,
+    create_foundry_job,
+    deployment_request,
+    endpoint_request,
+)
+from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.errors import ApiError
-from maas_client.local.resources.foundry_deployments import provider_format, put_deployment
-from maas_client.local.resources.foundry_files import FoundryFiles
+from maas_client.local.resources.foundry_deployments import put_deployment
 from maas_client.local.resources.jobs import JobRef
 from maas_client.local.resources.serverless_endpoints import put_endpoint
 from maas_client.local.services import Services
 from maas_client.local.services.timetable import DeploymentPlan, JobPlan, Timetable
-from maas_client.local.state.files import new_id
 
 Dialect = Literal["azureml", "foundry"]
 JobStatus = Literal["Queued", "Running", "Paused", "Completed", "Failed", "Canceled"]
 DeploymentStatus = Literal["Creating", "NotReady", "Succeeded", "Failed"]
 
-_WORKSPACE = Workspace("00000000-0000-0000-0000-000000000000", "local", "local")
-"""The workspace that ``Client.local`` uses."""
-_API_VERSION = "2024-10-01-preview"
-_ROWS = [
-    {
-        "messages": [
-            {"role": "user", "content": f"What is {number} plus one?"},
-            {"role": "assistant", "content": f"{number} plus one is {number + 1}."},
-        ]
-    }
-    for number in range(12)
-]
-"""Training data of jobs for which none is given."""
 _EXPIRED_TOKEN = "The access token has expired. It cannot be used."  # noqa: S105 - a message
 _LONG_S = 3600.0
 _MAX_REQUESTS = 100_000
@@ -359,9 +347,11 @@ class Control:
             count = len(self._timetable.job_plans)
             try:
                 ref, key = (
-                    self._create_azureml_job(name, model or "Phi-4-mini-instruct", training_data)
+                    create_azureml_job(
+                        self._services, name, model or "Phi-4-mini-instruct", training_data
+                    )
                     if dialect == "azureml"
-                    else self._create_foundry_job(model or "gpt-4.1-mini", training_data)
+                    else create_foundry_job(self._services, model or "gpt-4.1-mini", training_data)
                 )
             except ApiError:
                 self._timetable.job_plans.popleft()
@@ -376,52 +366,6 @@ class Control:
             if status == "Paused" and self._services.jobs.pause(ref) == "PauseRequested":
                 self._timetable.pause(ref)
         return key
-
-    def _create_azureml_job(
-        self, name: str | None, model: str, rows: Sequence[Mapping[str, Any]] | None
-    ) -> tuple[JobRef, str]:
-        name = name or f"job-{new_id()[:12]}"
-        blob = f"LocalUpload/{new_id()}/train.jsonl"
-        with self._services.blobs.draft() as draft:
-            draft.write(training_lines(rows))
-            self._services.blobs.put(
-                _WORKSPACE.container, blob, draft, BlobProperties(), Conditions()
-            )
-        uri = f"azureml://datastores/workspaceblobstore/paths/{blob}"
-        properties = {
-            "jobType": "FineTuning",
-            "fineTuningDetails": {
-                "modelProvider": "Custom",
-                "taskType": "ChatCompletion",
-                "model": {
-                    "jobInputType": "mlflow_model",
-                    "uri": f"azureml://registries/azureml/models/{model}/versions/1",
-                },
-                "trainingData": {"jobInputType": "uri_file", "uri": uri},
-                "hyperParameters": {},
-            },
-            "outputs": {"registered_model": {"jobOutputType": "mlflow_model", "assetName": name}},
-        }
-        request = {"properties": properties}
-        job = azureml_job.read_job(self._services, _WORKSPACE, name, request, _API_VERSION)
-        self._services.jobs.create(_WORKSPACE.guid, job)
-        return JobRef(_WORKSPACE.guid, name.casefold()), name
-
-    def _create_foundry_job(
-        self, model: str, rows: Sequence[Mapping[str, Any]] | None
-    ) -> tuple[JobRef, str]:
-        files = FoundryFiles(
-            self._services.store, self._services.files, durable=self._services.config.durable
-        )
-        with files.draft() as draft:
-            draft.write(training_lines(rows))
-            file = files.add(draft, "train.jsonl")
-        facts = find_model_facts(model)
-        kinds = (facts.training_types if facts else ()) or ("GlobalStandard",)
-        body = {"model": model, "training_file": file.key, "trainingType": kinds[0]}
-        job = foundry_job.read_job(self._services, files, body)
-        self._services.jobs.create(FOUNDRY_SCOPE, job)
-        return foundry_job.job_ref(job.name), job.name
 
     def add_model(
         self,
@@ -448,7 +392,7 @@ class Control:
         key = self.add_job(
             "Completed", name=name, model=model, dialect=dialect, training_data=training_data
         )
-        scope = FOUNDRY_SCOPE if dialect == "foundry" else _WORKSPACE.guid
+        scope = FOUNDRY_SCOPE if dialect == "foundry" else WORKSPACE.guid
         body = self._services.jobs.get(JobRef(scope, key.casefold())).body
         if "model" not in body:
             message = body.get("error", {}).get("message", "it has no model")
@@ -497,13 +441,13 @@ class Control:
         )
         model_id = model or self.add_model(dialect=dialect)
         with _config_errors(), use(self._timetable.clock):
-            scope = FOUNDRY_SCOPE if dialect == "foundry" else _WORKSPACE.guid
+            scope = FOUNDRY_SCOPE if dialect == "foundry" else WORKSPACE.guid
             deployments, assets = self._services.deployments, self._services.assets
             if dialect == "foundry":
-                record, operation = put_deployment(deployments, name, _foundry_deployment(model_id))
+                record, operation = put_deployment(deployments, name, deployment_request(model_id))
             else:
-                body = _endpoint(model_id, self._services.config.region)
-                record, operation = put_endpoint(deployments, assets, _WORKSPACE, name, body)
+                body = endpoint_request(model_id, self._services.config.region)
+                record, operation = put_endpoint(deployments, assets, WORKSPACE, name, body)
             if operation is None:
                 raise ConfigError(f"a deployment named {name} exists already")
             self._timetable.deployment_plans.appendleft(plan)
@@ -535,27 +479,6 @@ class Control:
         self._timetable.deployment_plans.clear()
         self._faults.clear()
         self.poll_advance_s = 0.0
-
-
-def _endpoint(model_id: str, region: str) -> dict[str, Any]:
-    properties = {"modelSettings": {"modelId": model_id}, "authMode": "Key"}
-    return {"location": region, "sku": {"name": "Consumption"}, "properties": properties}
-
-
-def _foundry_deployment(model: str) -> dict[str, Any]:
-    kind = provider_format(model.split(".ft-")[0]) or "OpenAI"
-    return {
-        "sku": {"name": "GlobalStandard", "capacity": 1},
-        "properties": {"model": {"format": kind, "name": model, "version": "1"}},
-    }
-
-
-def training_lines(rows: Any = None) -> bytes:
-    """Return a training file with these rows; None: twelve short chats."""
-    rows = _ROWS if rows is None else rows
-    if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
-        raise ConfigError("training_data must be a list of chats, such as {'messages': [...]}")
-    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
 @contextmanager

@@ -33,7 +33,8 @@ from maas_client.local.http.control import ControlMiddleware, control_table
 from maas_client.local.http.faults import FaultMiddleware, OperationNames
 from maas_client.local.http.hosts import LOOPBACK_HOSTS
 from maas_client.local.http.page.access import PageAccess
-from maas_client.local.http.page.app import WithPage, build_page
+from maas_client.local.http.page.app import build_page
+from maas_client.local.http.page.security import WithPage
 from maas_client.local.http.proxy import ConnectProxy, with_tunnel_authority
 from maas_client.local.http.routes import azureml, foundry, login
 from maas_client.local.http.security import SecurityPolicy, allowed_hosts

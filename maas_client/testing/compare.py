@@ -368,7 +368,7 @@ def _headers(exchange: dict[str, Any]) -> dict[str, str]:
 
 
 def _content(body: Any, restore: Any) -> dict[str, Any]:
-    from maas_client.local.control import training_lines
+    from maas_client.local.requests.seed import training_lines
 
     kind = body["kind"] if body else None
     if kind == "json":

@@ -1,8 +1,4 @@
-"""The page's routes: HTML from templates, JSON for what changes, and the checks in front of them.
-
-``WithPage`` passes a request to the page or to the API. The page is reached with its cookie, or with a
-credential of the API. Every response has a content security policy without inline code and other hosts.
-"""
+"""The page's routes: HTML from templates, and JSON for what changes."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 import anyio.to_thread
 from starlette.exceptions import HTTPException  # noqa: TID253 - only the server imports this module
@@ -30,19 +26,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: TID253 - as a
 from maas_client import _clock
 from maas_client._version import __version__
 from maas_client.local.http.app import ErrorMiddleware, RequestContext, read_json, url_builder
-from maas_client.local.http.hosts import TUNNEL_AUTHORITY
 from maas_client.local.http.page import snippets, views
 from maas_client.local.http.page.access import PageAccess
+from maas_client.local.http.page.security import LINK, PREFIX, STATIC, PageSecurity, accepts_html
 from maas_client.local.http.page.session_views import SessionViews
 from maas_client.local.http.page.snippets import Connection, Snippet
 from maas_client.local.http.page.views import Views, deployment_row, with_base_model
 from maas_client.local.http.routes.chat import create_completion
-from maas_client.local.http.security import (
-    SecurityMiddleware,
-    SecurityPolicy,
-    add_headers,
-    read_headers,
-)
+from maas_client.local.http.security import SecurityPolicy, read_headers
 from maas_client.local.resources.deployments import check_ready
 from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.local.resources.jobs import JobRef
@@ -55,22 +46,7 @@ if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
-PREFIX = "/page/"
-_LINK = PREFIX + "link"
-_STATIC = PREFIX + "static/"
 _FOLDER = Path(__file__).parent
-_HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-}
 _FORWARD = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>maas_client</title>'
     '<meta http-equiv="refresh" content="0; url=/"><p><a href="/">Go to the jobs</a></p></html>'
@@ -78,88 +54,11 @@ _FORWARD = (
 _NUMBER = re.compile(r"-?[0-9]{1,15}")
 
 
-class WithPage:
-    """Passes each request to the page or to the API."""
-
-    def __init__(self, api: ASGIApp, page: ASGIApp, access: PageAccess) -> None:
-        self._api = api
-        self._page = page
-        self._access = access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_page = scope["type"] == "http" and self._is_page_request(scope)
-        await (self._page if is_page else self._api)(scope, receive, send)
-
-    def _is_page_request(self, scope: Scope) -> bool:
-        if TUNNEL_AUTHORITY in scope:
-            return False
-        path = str(scope["path"])
-        if path.startswith(PREFIX):
-            return True
-        # Beside / only for a browser that was given the address of an operation.
-        is_navigation = (b"sec-fetch-mode", b"navigate") in scope["headers"]
-        if scope["method"] not in ("GET", "HEAD") or not (path == "/" or is_navigation):
-            return False
-        headers, query = read_headers(scope), _query(scope)
-        if "authorization" in headers or "api-key" in headers:
-            return False
-        if path == "/":
-            is_signed_in = self._access.is_signed_in(headers)
-            return _accepts_html(headers) or "token" in query or is_signed_in
-        needs_credential = not SecurityMiddleware.is_public(path) and "sig" not in query
-        return needs_credential and _accepts_html(headers)
-
-
-def _accepts_html(headers: Mapping[str, list[str]]) -> bool:
-    return any("text/html" in value.lower() for value in headers.get("accept", ()))
-
-
-def _query(scope: Scope) -> dict[str, str]:
-    return dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
-
-
-def _is_link(scope: Scope) -> bool:
-    is_read = scope["method"] in ("GET", "HEAD")
-    return is_read and scope["path"] == "/" and "token" in _query(scope)
-
-
-class _PageSecurity(SecurityMiddleware):
-    """The checks and headers of every request, with the page's cookie as another credential."""
-
-    def __init__(self, app: ASGIApp, policy: SecurityPolicy, page: Page) -> None:
-        super().__init__(app, policy)
-        self._page = page
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await super().__call__(scope, receive, add_headers(send, _HEADERS))
-
-    def check_origin(self, scope: Scope, headers: Mapping[str, list[str]]) -> None:
-        """Raise ``ApiError`` as for the API, except for a click on a one-time link, as in a web terminal."""
-        is_click = headers.get("sec-fetch-dest") == ["document"] and "origin" not in headers
-        if not (is_click and _is_link(scope)):
-            super().check_origin(scope, headers)
-
-    def check_credential(self, scope: Scope, headers: Mapping[str, list[str]]) -> None:
-        path, is_read = str(scope["path"]), scope["method"] in ("GET", "HEAD")
-        if path.startswith(_STATIC) or _is_link(scope):
-            return
-        if path == _LINK or not self._page.access.is_signed_in(headers):
-            super().check_credential(scope, headers)
-        elif not is_read and "origin" not in headers and "sec-fetch-site" not in headers:
-            # Both are compared with this server's origin if they are sent; every browser sends one of them.
-            raise ApiError(
-                403, "CrossOriginRequest", "The request does not say which page sent it."
-            )
-
-    def refuse(self, error: ApiError, scope: Scope) -> Response:
-        return self._page.render_error(error, scope)
-
-
 def build_page(services: Services, policy: SecurityPolicy, access: PageAccess, url: str) -> ASGIApp:
     """Return the page as an ASGI application. ``url`` is the server's address for links."""
     page = Page(services, access, url)
     app: ASGIApp = ErrorMiddleware(page.router, page.render_error)
-    return _on_clock(_PageSecurity(app, policy, page), services)
+    return _on_clock(PageSecurity(app, policy, access, page.render_error), services)
 
 
 def _on_clock(app: ASGIApp, services: Services) -> ASGIApp:
@@ -204,7 +103,7 @@ class Page:
         self.router = Router(
             [
                 Route("/", self.home, methods=get),
-                Route(_LINK, self.create_link, methods=post),
+                Route(LINK, self.create_link, methods=post),
                 Route(PREFIX + "jobs/{scope}/{name}", self.job, methods=get),
                 Route(PREFIX + "sessions", self.sessions, methods=get),
                 Route(PREFIX + "sessions/{scope}/{name}", self.session, methods=get),
@@ -228,8 +127,8 @@ class Page:
                 Route(PREFIX + "api/deployments", self.api_deployments, methods=get),
                 Route(PREFIX + "api/chat", self.api_chat, methods=post),
                 Route(PREFIX + "api/code", self.api_code, methods=post),
-                Route(_STATIC + "report.css", _report_style, methods=get),
-                Mount(_STATIC.rstrip("/"), _Static(directory=_FOLDER / "static")),
+                Route(STATIC + "report.css", _report_style, methods=get),
+                Mount(STATIC.rstrip("/"), _Static(directory=_FOLDER / "static")),
             ],
             redirect_slashes=False,
             default=_unknown_path,
@@ -303,7 +202,7 @@ class Page:
 
     def render_error(self, error: ApiError, scope: Scope) -> Response:
         """Return an error as a page for a browser, else as the API does."""
-        if not _accepts_html(read_headers(scope)):
+        if not accepts_html(read_headers(scope)):
             body = {"error": {"code": error.code, "message": error.message}}
             return JSONResponse(
                 body, error.status, {"x-ms-error-code": error.code, **error.headers}
