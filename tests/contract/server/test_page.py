@@ -21,7 +21,7 @@ from maas_client.errors import AuthError, TransportError, UnsupportedError
 from maas_client.local.embedded_server import serve
 from maas_client.local.http.page import views
 from maas_client.local.http.page.access import LINK_LIFETIME_S, SESSION_LIFETIME_S, PageAccess
-from maas_client.local.sessions.service import SESSION_KIND
+from maas_client.local.sessions.records import SESSION_KIND
 from maas_client.local.sessions.step_history import GradientSum, step_points
 from tests.contract.server.conftest import PLAIN_HTTP
 

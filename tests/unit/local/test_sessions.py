@@ -13,7 +13,7 @@ import pytest
 from maas_client.local.config import ServerConfig
 from maas_client.local.machine.child_processes import ProcessPool
 from maas_client.local.resources.errors import ApiError
-from maas_client.local.sessions import service
+from maas_client.local.sessions import live_session
 from maas_client.local.sessions.checks import check_resume
 from maas_client.local.sessions.service import Sessions
 from maas_client.local.sessions.step_history import GradientSum, step_points
@@ -146,7 +146,7 @@ async def test_requests_that_are_checked_while_their_session_ends_are_refused(
 async def test_weights_whose_save_was_refused_cannot_be_sampled(
     queued: QueuedSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_MAX_WAITING", 1)
+    monkeypatch.setattr(live_session, "_MAX_WAITING", 1)
     with pytest.raises(ApiError, match="requests of this session wait") as refused:
         await queued.sessions.save_sampler("local", queued.id, "one", 0, persist=False)
     assert refused.value.status == 429

@@ -6,8 +6,8 @@ from typing import Any
 
 from maas_client.local.http.page.views import PAGE_SIZE, Row, thin_out
 from maas_client.local.services import Services
+from maas_client.local.sessions.records import SESSION_KIND
 from maas_client.local.sessions.results import end_code
-from maas_client.local.sessions.service import SESSION_KIND
 from maas_client.local.state.store import Record
 
 _CHART_METRICS = ("train_loss", "grad_norm", "learning_rate")
@@ -26,7 +26,7 @@ class SessionViews:
 
     def record(self, scope: str, session_id: str) -> Record:
         """Return a session. Raises ``ApiError`` (404) when there is none."""
-        return self._sessions.get(scope, session_id)
+        return self._sessions.records.get(scope, session_id)
 
     def summary(self, record: Record) -> Row:
         """Return the state of a session, its last step and the requests that wait."""
@@ -59,7 +59,7 @@ class SessionViews:
 
     def updates(self, record: Record) -> Row:
         """Return a session with its checkpoints, newest first."""
-        listed = self._sessions.checkpoints(record.body["scope"], record.key)["checkpoints"]
+        listed = self._sessions.records.checkpoints(record.body["scope"], record.key)["checkpoints"]
         return {"session": self.summary(record), "checkpoints": listed[::-1]}
 
     def metrics(self, record: Record, after: int) -> dict[str, list[tuple[int, float]]]:

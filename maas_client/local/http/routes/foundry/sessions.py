@@ -69,7 +69,7 @@ def list_sessions(sessions: Sessions, project: str, context: RequestContext) -> 
 @_preview
 def get(sessions: Sessions, project: str, context: RequestContext) -> Any:
     """GET a session."""
-    return sessions.describe(project, context.path_params["session"])
+    return sessions.records.describe(project, context.path_params["session"])
 
 
 @_preview
@@ -144,14 +144,14 @@ async def save_sampler(sessions: Sessions, project: str, context: RequestContext
 @_preview
 def list_checkpoints(sessions: Sessions, project: str, context: RequestContext) -> Any:
     """GET all checkpoints of a session."""
-    return sessions.checkpoints(project, context.path_params["session"])
+    return sessions.records.checkpoints(project, context.path_params["session"])
 
 
 @_preview
 def get_checkpoint(sessions: Sessions, project: str, context: RequestContext) -> Any:
     """GET one checkpoint."""
     session, checkpoint = context.path_params["session"], context.path_params["checkpoint"]
-    return sessions.checkpoint(project, session, checkpoint)
+    return sessions.records.checkpoint(project, session, checkpoint)
 
 
 @accepts(query=("checkpoint_id",))
