@@ -19,6 +19,7 @@ from pathlib import Path
 from maas_client._argument_types import check_type
 from maas_client._messages import Argument, Text
 from maas_client._secret import Secret
+from maas_client._small_file import read_small_file
 from maas_client.errors import ConfigError
 
 
@@ -219,7 +220,7 @@ def read_profiles(environ: Mapping[str, str] | None = None) -> Profiles:
     """
     path = config_path(environ)
     try:
-        text = path.read_text("utf-8") if path else ""
+        text = read_small_file(path).decode() if path else ""
     except (FileNotFoundError, NotADirectoryError):
         return Profiles(path, {})
     except (OSError, UnicodeDecodeError) as error:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from maas_client._package_data import PACKAGE, read_schema
+from maas_client._small_file import read_small_file
 from maas_client.catalog.model_info import (
     Architecture,
     HyperparameterRange,
@@ -71,7 +72,7 @@ def read_override(path: Path) -> Override:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_small_file(path).decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             f"cannot read the catalog override {path}: {error.strerror or error}",

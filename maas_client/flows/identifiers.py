@@ -127,6 +127,9 @@ def local_file(data: str | PathLike[str]) -> Path | None:
     if text.startswith(("azureml:", "/subscriptions/", "file-")) and isinstance(data, str):
         return None
     if not isinstance(data, str) or path.suffix or "/" in text or "\\" in text:
+        if path.exists():
+            kind = "a folder" if path.is_dir() else "a pipe or a device"
+            raise DatasetError(f"{text} is not a file: {kind}", hint="Give the data file itself.")
         raise DatasetError(f"file not found: {text}", hint="Check the path.")
     return None
 

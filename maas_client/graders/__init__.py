@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from maas_client._argument_types import check_type, checked
+from maas_client._small_file import read_small_file
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.graders._formula import check_formula, evaluate_formula
 from maas_client.graders._metrics import REFUSED_METRICS, find_metric
@@ -214,7 +215,7 @@ def _parts(grader: Grader) -> Iterator[tuple[str, SingleGrader]]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_small_file(path))
     except OSError as error:
         raise ConfigError(
             f"the grader {path} cannot be read: {error.strerror}",

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from maas_client._small_file import read_small_file
 from maas_client.errors import ConfigError
 
 _PLAN_HINT = 'Write a list such as [{"path": "/chat/completions", "status": 503}].'
@@ -244,7 +245,7 @@ class FaultPlan:
             ConfigError: The file cannot be read, or has no valid plan.
         """
         try:
-            text = Path(path).read_text("utf-8")
+            text = read_small_file(Path(path)).decode()
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise ConfigError(

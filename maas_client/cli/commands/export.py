@@ -19,6 +19,7 @@ from maas_client.cli._job_options import (
 from maas_client.cli._output import print_fields, print_json, print_note
 from maas_client.cli._parser import group_options, positive_int, refuse_unused
 from maas_client.errors import ConfigError, UnsupportedError
+from maas_client.local.state import atomic_folder
 
 if TYPE_CHECKING:
     from maas_client.catalog import ModelInfo
@@ -277,10 +278,8 @@ def _places(args: argparse.Namespace) -> Places:
 
 
 def write_folder(folder: Path, files: Mapping[str, str]) -> Path:
-    """Write all files into a new folder, or none. Raises ``ConfigError`` if the folder exists."""
-    if folder.exists():
-        raise ConfigError(f"{folder} exists", hint="Choose another folder with --out FOLDER.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """Write all files into a new folder, or none. Raises ``ConfigError`` if the folder cannot be made."""
+    atomic_folder.check_new(folder)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for name, text in files.items():

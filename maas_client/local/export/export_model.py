@@ -62,8 +62,7 @@ def export_model(
     and ``MaasError`` if the export answers differently. Nothing is written then.
     """
     out = out.expanduser()
-    if out.exists():
-        raise ConfigError(f"{out} exists", hint="Choose a new folder: --out FOLDER")
+    atomic_folder.check_new(out)
     if format == "adapter" and not trained.is_adapter:
         raise ConfigError(
             f"{trained.name} was trained with method Full and has no adapter",

@@ -57,6 +57,10 @@ def load_trained_model(
     card = _card(folder)
     card_base = card["base"] if isinstance(card.get("base"), dict) else {}
     base_folder = base or _find_base(card_base, bases_dir)
+    if base is not None and not (base / "config.json").exists():
+        raise ConfigError(
+            f"--base {base} has no config.json", hint="Give the folder of the base weights."
+        )
     if base_folder is None or not (base_folder / "config.json").exists():
         raise ConfigError(
             f"The base of {folder.name} is not on this machine"

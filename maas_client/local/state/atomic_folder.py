@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from maas_client.errors import ConfigError
 from maas_client.local.state.files import error_number
 
 MANIFEST = "manifest.json"
@@ -32,6 +33,20 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def check_new(target: Path) -> None:
+    """Raise ``ConfigError`` for a folder of the user that exists, or whose parent cannot be written to."""
+    if os.path.lexists(target):
+        raise ConfigError(f"{target} exists", hint="Choose another folder with --out FOLDER.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)).rmdir()
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {target} cannot be created: {error.strerror}",
+            hint="Choose another folder with --out FOLDER.",
+        ) from error
 
 
 def write_folder(target: Path, fill: Callable[[Path], None]) -> Path:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -145,6 +146,12 @@ def test_plan_is_data() -> None:
 def test_invalid_plan_is_a_clear_error(text: str, message: str) -> None:
     with pytest.raises(maas.ConfigError, match=message.replace("(", r"\(")):
         FaultPlan.from_json(text)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_a_plan_without_an_end_is_refused() -> None:
+    with pytest.raises(maas.ConfigError, match="cannot be read: it is larger than 16 MiB"):
+        FaultPlan.from_file("/dev/zero")
 
 
 def test_serve_command_takes_a_plan(tmp_path: Any) -> None:

@@ -358,6 +358,18 @@ def test_existing_folder_raises(tuned: TrainedModel, tmp_path: Path) -> None:
         export_model(tuned, "merged", tmp_path / "out")
 
 
+def test_folder_that_cannot_be_created_is_refused_first(
+    tuned: TrainedModel, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    steps: list[str] = []
+    for out, words in (("file/out", "cannot be created"), ("link", "exists")):
+        with pytest.raises(ConfigError, match=words):
+            export_model(tuned, "merged", tmp_path / out, progress=steps.append)
+    assert not steps
+
+
 def test_whole_model_has_no_adapter_to_export(tuned: TrainedModel, tmp_path: Path) -> None:
     whole_model = export_model(tuned, "merged", tmp_path / "merged").folder
     model = replace(tuned, folder=whole_model)
@@ -412,5 +424,5 @@ def test_a_damaged_base_is_refused_before_the_export(
         (base / name).unlink()
     else:
         (base / name).write_text(content)
-    with pytest.raises(ConfigError, match=r"is missing or damaged|is not on this machine"):
+    with pytest.raises(ConfigError, match=r"is missing or damaged|--base .* has no config.json"):
         load_trained_model(tuned.folder, tmp_path, base=base)

@@ -87,3 +87,9 @@ def test_invalid_override_error_has_the_place(tmp_path: Path, content: Any, plac
 def test_missing_override_error_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="MAAS_CATALOG"):
         catalog.load_limits("azureml", override=tmp_path / "none.json")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_override_without_an_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match="it is larger than 16 MiB"):
+        catalog.load_limits("azureml", override=Path("/dev/zero"))

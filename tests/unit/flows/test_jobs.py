@@ -321,6 +321,8 @@ async def test_missing_file_is_refused_before_sending(port: FakePort, tmp_path: 
 
     with pytest.raises(DatasetError, match="file not found"):
         await jobs.create(port, MODEL, tmp_path / "nothing.jsonl")
+    with pytest.raises(DatasetError, match="is not a file: a folder"):
+        await jobs.create(port, MODEL, tmp_path)
     assert port.sent == []
 
 

@@ -114,6 +114,8 @@ def test_export_file_from_the_command_line(
     assert Path("go/train.sh").stat().st_mode & 0o111
     assert main([*command, "--to", "cluster", "--out", "go"]) == 1
     assert "exists" in capsys.readouterr().err
+    assert main([*command, "--to", "cluster", "--out", "train.jsonl/go"]) == 1
+    assert "the folder train.jsonl/go cannot be created" in capsys.readouterr().err
     assert main([*command, "--to", "kaito"]) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["go", "train.jsonl"]
     assert main(["export", "train.jsonl", "--to", "olive"]) == 1

@@ -210,3 +210,6 @@ def test_files(tmp_path: Path) -> None:
         graders.load(path)
     with pytest.raises(ConfigError, match=r"No such file or directory\. Check the path"):
         graders.load(tmp_path / "absent.json")
+    if Path("/dev/zero").exists():
+        with pytest.raises(ConfigError, match="cannot be read: it is larger than 16 MiB"):
+            graders.load("/dev/zero")
