@@ -10,9 +10,9 @@ from maas_client._local_server.process import LocalServer
 from maas_client._messages import Argument, Text
 from maas_client._secret import find_invalid_character
 from maas_client._settings import Settings
-from maas_client._transport import Connection
 from maas_client._transport.auth import TokenCache, TokenCredential
 from maas_client._transport.clouds import Cloud, get_cloud
+from maas_client._transport.connection import Connection
 from maas_client.errors import ConfigError
 from maas_client.flows.identifiers import check_number
 from maas_client.wire.operation import Dialect, Plane, Scope

@@ -7,25 +7,24 @@
 from __future__ import annotations
 
 import codecs
-import json
 import logging
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from email.utils import formatdate
-from math import isfinite
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from maas_client import _clock
 from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import Secret, SignedUrl, find_invalid_character, without_query
 from maas_client._transport import response, retry
 from maas_client._transport.async_http import AsyncHttpClient
-from maas_client._transport.auth import TokenCache, parse_claims
-from maas_client._transport.clouds import Cloud, check_host, is_loopback
+from maas_client._transport.auth import parse_claims
+from maas_client._transport.clouds import check_host, is_loopback
+from maas_client._transport.connection import Connection
 from maas_client._transport.http import (
     HttpClient,
     HttpRequest,
@@ -35,21 +34,21 @@ from maas_client._transport.http import (
     shared_notices,
     wait_notice,
 )
+from maas_client._transport.json_body import encode_json
 from maas_client._transport.sync_http import SyncHttpClient
 from maas_client._transport.tracing import operation_span
 from maas_client._version import __version__
-from maas_client.errors import ConfigError, MaasError, ServiceError, TransportError
+from maas_client.errors import MaasError, ServiceError, TransportError
 from maas_client.wire.blob import BLOB_API_VERSION
 from maas_client.wire.operation import (
     Operation,
     Plane,
     Response,
-    Scope,
     build_url,
     local_base_urls,
 )
 
-__all__ = ["AsyncHttpClient", "Connection", "SyncHttpClient", "Transport", "run_sync"]
+__all__ = ["AsyncHttpClient", "SyncHttpClient", "Transport", "run_sync"]
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -81,49 +80,6 @@ def _elapsed() -> float:
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
-@dataclass(slots=True)
-class Connection:
-    """The options of a client that do not change.
-
-    Attributes:
-        scope: The backend and its base addresses.
-        cloud: The Azure cloud, which decides the trusted hosts.
-        tokens: The access tokens; None on the local server, and on foundry with a key.
-        api_key: The key of the local server or of the Foundry resource.
-        local_origin: The origin of the local server, the only host that requests are sent to; None for Azure.
-        timeout_s: The deadline of one operation in seconds: connecting, sending, retrying and reading.
-        max_retries: How often a failed operation is sent again.
-        server: Finds or starts the local server before each request; None if its address was given.
-        offline: Refuse every request that leaves this machine.
-    """
-
-    scope: Scope
-    cloud: Cloud
-    tokens: TokenCache | None
-    api_key: str | None = field(default=None, repr=False)
-    local_origin: str | None = None
-    timeout_s: float = 60.0
-    max_retries: int = 4
-    server: RunningServer | None = None
-    offline: bool = False
-
-
-class ServerAddress(Protocol):
-    """Where the local server answers."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def api_key(self) -> str | None: ...
-
-
-class RunningServer(Protocol):
-    """Finds the user's local server, and starts it where none runs."""
-
-    def find(self) -> ServerAddress | None: ...
-    def ensure_running(self) -> ServerAddress: ...
-
-
 async def _read_at_most(pieces: AsyncGenerator[HttpResponse | bytes, None], limit: int) -> bytes:
     body = bytearray()
     async for piece in pieces:
@@ -138,40 +94,6 @@ def _notice(
 ) -> AbstractContextManager[None]:
     origin = "/".join(without_query(target).split("/")[:3])
     return wait_notice(WaitNotice(f"{origin} ({op.name})", delay_s + op.long_poll_s, deadline))
-
-
-_DEPTH_LIMIT = 200
-"""Levels of a body that are searched for what JSON does not have."""
-
-
-def _encode_json(op: Operation[Any], body: Any) -> bytes:
-    try:
-        return json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        place, reason = _find_no_json(body) or ("", str(error))
-        where = f" at {place}" if place else ""
-        raise ConfigError(
-            f"the body of {op.name} cannot be written as JSON{where}: {reason}"
-        ) from None
-
-
-def _find_no_json(value: Any, place: str = "", depth: int = 0) -> tuple[str, str] | None:
-    """Return where a body has a value that JSON does not have, and what it is; None if there is none."""
-    members: Iterable[tuple[str, Any]] = ()
-    if depth > _DEPTH_LIMIT:
-        return place, "it is nested too deeply"
-    if isinstance(value, dict):
-        members = ((f"{place}.{key}".lstrip("."), member) for key, member in value.items())
-    elif isinstance(value, list | tuple):
-        members = ((f"{place}[{i}]", member) for i, member in enumerate(value))
-    elif isinstance(value, float) and not isfinite(value):
-        return place, f"{value} is not a number of JSON"
-    elif isinstance(value, str):
-        if not value.isascii() and value != value.encode("utf-8", "replace").decode():
-            return place, "it has text that is no valid Unicode"
-    elif value is not None and not isinstance(value, bool | int | float):
-        return place, f"{type(value).__name__} is not a type of JSON"
-    return next(filter(None, (_find_no_json(v, p, depth + 1) for p, v in members)), None)
 
 
 class Transport(Generic[W]):
@@ -467,7 +389,7 @@ class Transport(Generic[W]):
         }
         content, files = None, None
         if op.body == "json":
-            content = _encode_json(op, body)
+            content = encode_json(op, body)
             all_headers["content-type"] = "application/json"
         elif op.body == "multipart":
             files = body

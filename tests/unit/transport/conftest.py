@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from maas_client._transport import AsyncHttpClient, Connection, SyncHttpClient, Transport
+from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport
 from maas_client._transport.clouds import CLOUDS
+from maas_client._transport.connection import Connection
 from maas_client.wire.operation import Operation, Plane, Scope
 
 Script = list[bytes | Callable[[socket.socket], None]]

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from maas_client import errors
-from maas_client._transport import Connection, SyncHttpClient, Transport, run_sync
+from maas_client._transport import SyncHttpClient, Transport, run_sync
 from maas_client._transport.auth import TokenCache
 from maas_client._transport.clouds import CLOUDS
+from maas_client._transport.connection import Connection
 from maas_client.wire import azureml, blob
 from maas_client.wire.operation import Scope
 from tests.unit.transport.conftest import (

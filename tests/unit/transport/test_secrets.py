@@ -24,9 +24,10 @@ from rich.traceback import Traceback
 
 from maas_client import AsyncClient, Client, errors
 from maas_client._secret import Secret, SignedUrl
-from maas_client._transport import AsyncHttpClient, Connection, SyncHttpClient, Transport, run_sync
+from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport, run_sync
 from maas_client._transport.auth import TokenCache
 from maas_client._transport.clouds import CLOUDS
+from maas_client._transport.connection import Connection
 from maas_client.wire import blob
 from maas_client.wire.operation import Plane, Scope
 from tests.unit.transport.conftest import (

@@ -19,9 +19,10 @@ import httpcore
 import pytest
 
 from maas_client import Client, errors
-from maas_client._transport import AsyncHttpClient, Connection, SyncHttpClient, Transport, run_sync
+from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport, run_sync
 from maas_client._transport.auth import TokenCache
 from maas_client._transport.clouds import CLOUDS
+from maas_client._transport.connection import Connection
 from maas_client.local.embedded_server import serve
 from maas_client.wire.operation import Plane, Scope
 from tests.unit.transport.conftest import (
