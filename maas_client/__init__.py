@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from maas_client import types as types
     from maas_client._client import AsyncClient as AsyncClient
     from maas_client._client import Client as Client
-    from maas_client._progress import ProgressCallback as ProgressCallback
+    from maas_client._display.progress import ProgressCallback as ProgressCallback
     from maas_client.dataset import validate as validate
     from maas_client.errors import AuthError as AuthError
     from maas_client.errors import BadRequestError as BadRequestError
@@ -170,7 +170,7 @@ if not TYPE_CHECKING:
             "JobFailedError JobTimeoutError MaasError MissingExtraError ModelRetiredError "
             "NotFoundError PermissionDeniedError RateLimitError ServiceError StatusError "
             "TransportError UnsupportedError",
-            "_progress": "ProgressCallback",
+            "_display.progress": "ProgressCallback",
             "flows.chat": "Messages",
             "flows.deployments": "Lifetime",
             "flows.identifiers": "StrPath",

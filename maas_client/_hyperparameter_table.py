@@ -10,6 +10,8 @@ Azure ML takes the names of Microsoft's ``chat_completion_pipeline`` (azureml-as
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -317,3 +319,12 @@ def to_wire_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(str(item) for item in value)
     return str(value)
+
+
+def read_epochs(values: Mapping[str, object]) -> float | None:
+    """Return the epochs of a job's hyperparameters; None if the service chooses (-1), or if it is no number."""
+    for name in (WIRE_NAMES["epochs"], FOUNDRY_WIRE_NAMES["epochs"], "epochs"):
+        with suppress(KeyError, ValueError):
+            epochs = float(str(values[name]))
+            return epochs if epochs > 0 else None
+    return None

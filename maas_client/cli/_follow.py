@@ -134,7 +134,7 @@ class _LiveDisplay(_LinePrinter):
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
-        from maas_client._job_display import JobDisplay
+        from maas_client._display.job_display import JobDisplay
 
         self._display = JobDisplay()
 

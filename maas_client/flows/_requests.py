@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from maas_client import catalog
+from maas_client._display.progress import ProgressCallback
 from maas_client._hyperparameter_table import (
     ADAPTER_HYPERPARAMETERS,
     HYPERPARAMETERS,
@@ -20,7 +21,6 @@ from maas_client._hyperparameter_table import (
     to_wire_value,
 )
 from maas_client._messages import Argument, Text
-from maas_client._progress import ProgressCallback
 from maas_client.catalog import ModelInfo
 from maas_client.errors import ConfigError
 from maas_client.flows._arm import READY_TIMEOUT_S

@@ -13,7 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from maas_client._progress import Progress, ProgressCallback, explain_interrupt, show_progress
+from maas_client._display.interrupts import explain_interrupt
+from maas_client._display.progress import Progress, ProgressCallback, show_progress
 from maas_client._settings import Settings
 from maas_client.dataset.sources import DataFile, DataSource, open_source, to_file
 from maas_client.errors import DatasetError

@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Literal, Protocol
 
 from maas_client import catalog
+from maas_client._display.interrupts import explain_interrupt
 from maas_client._messages import Argument, Text
-from maas_client._progress import explain_interrupt
 from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
 from maas_client.flows import identifiers
 from maas_client.flows._arm import READY_TIMEOUT_S

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Unpack
 
+from maas_client._display.interrupts import explain_interrupt
+from maas_client._display.progress import show_progress
 from maas_client._messages import Argument, Call, Text
-from maas_client._progress import explain_interrupt, show_progress
 from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import ConfigError, DatasetError, NotFoundError
 from maas_client.flows import datasets, deployments, identifiers, job_events, jobs

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable
 
+from maas_client._display.interrupts import explain_interrupt
+from maas_client._display.progress import Progress, ProgressCallback, show_progress
 from maas_client._local_server.record import embedded_urls
 from maas_client._messages import Call, Text
-from maas_client._progress import Progress, ProgressCallback, explain_interrupt, show_progress
 from maas_client.errors import JobFailedError, JobTimeoutError, MaasError
 from maas_client.flows import identifiers
 from maas_client.flows._arm import MAX_OUTAGE_S, is_transient, poll_intervals

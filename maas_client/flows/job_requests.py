@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypedDict
 
+from maas_client._display.progress import Progress, ProgressCallback
 from maas_client._messages import Argument, Text
-from maas_client._progress import Progress, ProgressCallback
 from maas_client.dataset.sources import DataFile
 from maas_client.errors import ConfigError, DatasetError
 from maas_client.flows import datasets, identifiers

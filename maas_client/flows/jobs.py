@@ -6,8 +6,8 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Protocol, Unpack
 
+from maas_client._display.progress import show_progress
 from maas_client._messages import Argument, Text
-from maas_client._progress import show_progress
 from maas_client.dataset.sources import DataSource
 from maas_client.errors import ConfigError
 from maas_client.flows import datasets, identifiers

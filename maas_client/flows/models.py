@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from maas_client import catalog
-from maas_client._progress import ProgressCallback, explain_interrupt, show_progress
+from maas_client._display.interrupts import explain_interrupt
+from maas_client._display.progress import ProgressCallback, show_progress
 from maas_client.errors import BadRequestError, ConfigError, NotFoundError
 from maas_client.flows import identifiers
 from maas_client.flows._files import absolute_path

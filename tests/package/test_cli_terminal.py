@@ -123,7 +123,7 @@ def test_ctrl_c_ends_the_answer_but_not_the_chat(
     [([], ""), ([1.0], "▁"), ([0.0, 1.0], "▁█"), ([8, 7, 6, 5, 4, 3, 2, 1], "█▇▆▅▄▃▂▁")],
 )
 def test_sparkline(values: list[float], expected: str) -> None:
-    from maas_client._job_display import sparkline
+    from maas_client._display.job_display import sparkline
 
     assert sparkline(values) == expected
     assert len(sparkline([1.0, 2.0] * 500)) == 48
@@ -133,7 +133,7 @@ def test_remaining_time_uses_event_timestamps() -> None:
     from datetime import UTC, datetime
 
     from maas_client import Job, JobEvent
-    from maas_client._job_display import JobDisplay
+    from maas_client._display.job_display import JobDisplay
 
     display = JobDisplay()
     display.on_job(Job(id="a", name="a", status="Running", done=False, succeeded=False,
@@ -159,7 +159,7 @@ def test_display_fits_eighty_columns(
     from datetime import UTC, datetime
 
     from maas_client import Job, JobEvent
-    from maas_client._job_display import JobDisplay
+    from maas_client._display.job_display import JobDisplay
 
     monkeypatch.setenv("COLUMNS", "80")
     display = JobDisplay()

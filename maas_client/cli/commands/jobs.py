@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from maas_client._progress import job_epochs
+from maas_client._hyperparameter_table import read_epochs
 from maas_client.cli import _connection, _job_options
 from maas_client.cli._follow import follow_job
 from maas_client.cli._messages import command, deploy_command
@@ -138,7 +138,7 @@ def _data_names(client: Client, jobs: Sequence[Job]) -> dict[str, str]:
 def _row(job: Job, data_names: Mapping[str, str], default_method: str) -> dict[str, str]:
     data = job.training_data or ""
     match = re.search(r"/data/([^/]+)", data)
-    epochs = job_epochs(job)
+    epochs = read_epochs(job.hyperparameters)
     created = job.created_at
     row = {
         "name": job.name,

@@ -9,8 +9,8 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
+from maas_client._display.interrupts import explain_interrupt
 from maas_client._messages import Argument, Call, Text
-from maas_client._progress import explain_interrupt
 from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
 from maas_client.flows._arm import is_transient
 from maas_client.flows._io import IO

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from maas_client import Client, Job
-from maas_client._progress import job_epochs
+from maas_client._hyperparameter_table import read_epochs
 from maas_client.local.embedded_server import LocalServer, serve
 
 TRAIN = str(Path(__file__).parents[3] / "examples/data/train.jsonl")
@@ -35,7 +35,7 @@ def test_a_number_of_epochs_that_the_service_chooses_is_none(
         id="ftjob-1", name="ftjob-1", status="running", done=False, succeeded=False,
         hyperparameters={"n_epochs": value},
     )  # fmt: skip
-    assert job_epochs(job) == epochs
+    assert read_epochs(job.hyperparameters) == epochs
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_the_log_names_the_steps(
 def test_two_displays_do_not_overwrite_each_other(
     sync_client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from maas_client._progress import show_progress
+    from maas_client._display.progress import show_progress
 
     with show_progress(True, "first"), show_progress(True, "second"):
         pass

@@ -1,35 +1,20 @@
-"""What a program shows while it uploads and waits (a display, a callback, or nothing), and when Ctrl-C ends it.
-
-An interrupt stays a ``KeyboardInterrupt``: a program may catch it, and an uncaught one ends the process as
-usual. Only what is printed for an uncaught one changes: one sentence instead of a traceback, if the work
-continues without the program.
-"""
+"""Who receives the progress of an upload and a job: a display, a function, or nothing."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-if TYPE_CHECKING:
-    from maas_client._job_display import JobDisplay
-    from maas_client.types import Job, JobEvent
+from maas_client._hyperparameter_table import read_epochs
 
-import asyncio
-from types import TracebackType
+if TYPE_CHECKING:
+    from maas_client._display.job_display import JobDisplay
+    from maas_client.types import Job, JobEvent
 
 ProgressCallback = Callable[[int, int], None]
 """Called with what is done and the total: bytes of an upload, steps of a job. 0 is an unknown total."""
-
-
-def job_epochs(job: Job) -> float | None:
-    """Return a job's number of epochs; None if it is the service's choice (-1) or not a number."""
-    for name in ("num_train_epochs", "n_epochs", "epochs"):
-        with suppress(KeyError, ValueError):
-            epochs = float(str(job.hyperparameters[name]))
-            return epochs if epochs > 0 else None
-    return None
 
 
 class Progress:
@@ -95,7 +80,7 @@ class _Callback(Progress):
         return self._callback
 
     def on_job(self, job: Job) -> None:
-        self._epochs = job_epochs(job) or 0.0
+        self._epochs = read_epochs(job.hyperparameters) or 0.0
 
     def on_event(self, event: JobEvent) -> None:
         if event.type != "metrics" or event.step is None or event.step <= self._step:
@@ -126,7 +111,7 @@ def show_progress(
     if not option or _Display.is_active:
         yield Progress()
         return
-    from maas_client._job_display import JobDisplay
+    from maas_client._display.job_display import JobDisplay
 
     display = JobDisplay(status, update)
     _Display.is_active = True
@@ -161,52 +146,3 @@ def _notebook_output() -> Callable[[str], None] | None:
             handle.append(display(data, raw=True, display_id=True))
 
     return update
-
-
-_NOTE = "_maas_note"
-_cancelled: list[str] = []
-"""What to print if an event loop that Ctrl-C has ended raises a ``KeyboardInterrupt`` of its own."""
-
-
-@contextmanager
-def explain_interrupt(describe: Callable[[], str]) -> Iterator[None]:
-    """Print what ``describe`` returns, and no traceback, if Ctrl-C in this block ends the program.
-
-    Args:
-        describe: Returns what goes on and how to resume.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        note = describe()
-        setattr(interrupt, _NOTE, note)
-        # IPython and notebooks ask an exception for what to print.
-        interrupt._render_traceback_ = lambda *_: [note]  # type: ignore[attr-defined]  # IPython's name
-        _install_hook()
-        raise
-    except asyncio.CancelledError:
-        _cancelled[:] = [describe()]
-        _install_hook()
-        raise
-    else:
-        _cancelled.clear()
-
-
-def _install_hook() -> None:
-    previous = sys.excepthook
-    if getattr(previous, _NOTE, False):
-        return
-
-    def print_note(
-        kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        note = getattr(error, _NOTE, None)
-        if note is None and _cancelled and kind is KeyboardInterrupt:
-            note = _cancelled[0]
-        if note is None or not issubclass(kind, KeyboardInterrupt):
-            previous(kind, error, trace)
-        else:
-            print(note, file=sys.stderr)
-
-    setattr(print_note, _NOTE, True)
-    sys.excepthook = print_note

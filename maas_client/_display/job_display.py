@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar  # noqa: TID253 - as above
 from rich.table import Table  # noqa: TID253 - as above
 from rich.text import Text  # noqa: TID253 - as above
 
-from maas_client._progress import job_epochs
+from maas_client._hyperparameter_table import read_epochs
 
 if TYPE_CHECKING:
     from maas_client.types import Job, JobEvent
@@ -115,7 +115,7 @@ class JobDisplay:
     def on_job(self, job: Job) -> None:
         """Show the job's name and its number of epochs."""
         self._name, self._status, self._upload = job.name, job.status, None
-        self._epochs = job_epochs(job)
+        self._epochs = read_epochs(job.hyperparameters)
 
     def on_event(self, event: JobEvent) -> None:
         """Show an event."""

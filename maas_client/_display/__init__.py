@@ -1,0 +1,1 @@
+"""What a program shows while it uploads and waits, and when Ctrl-C ends it."""
