@@ -7,14 +7,24 @@ cache) use the original implementation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch  # noqa: TID253 - this module is imported by the training process only
 from torch import nn  # noqa: TID253 - see above
-from torch.nn import functional  # noqa: TID253 - see above
 
 from maas_client.local.machine.onednn import linear, matmul
 from maas_client.local.training import attention
+from maas_client.local.training.autograd_functions import (
+    FrozenNorm,
+    LayerGroup,
+    after_attention,
+    apply_gate,
+    apply_layers,
+    apply_norm,
+    apply_rotary,
+    before_attention,
+)
 
 _BLOCKS = ("Llama", "Phi3", "Mistral")
 _CACHE_KEYWORDS = ("cache", "past_key_values")
@@ -32,6 +42,8 @@ def fuse_modules(model: nn.Module) -> nn.Module:
             module.__class__ = _subclass(_FusedAttention, type(module))
         elif name in {f"{block}MLP" for block in _BLOCKS} and module.config.hidden_act == "silu":
             module.__class__ = _subclass(_FusedMlp, type(module))
+        elif name in {f"{block}DecoderLayer" for block in _BLOCKS}:
+            module.__class__ = _subclass(_FusedBlock, type(module))
         elif type(module) is nn.Linear:
             module.__class__ = _subclass(_FusedLinear, nn.Linear)
     return model
@@ -89,66 +101,7 @@ class _FusedNorm(nn.Module):
         if hidden_states.dtype != torch.float32:
             original: torch.Tensor = super().forward(hidden_states)
             return original
-        apply: Any = _Norm.apply
-        output: torch.Tensor = apply(hidden_states, self.weight, self.variance_epsilon)
-        return output
-
-
-class _Norm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        inverse: torch.Tensor = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        ctx.save_for_backward(x, weight, inverse)
-        return (x * inverse).mul_(weight)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, weight, inverse = ctx.saved_tensors
-        grad_weight = None
-        if ctx.needs_input_grad[1]:
-            grad_weight = (grads[0] * x).mul_(inverse).flatten(0, -2).sum(0)
-        grad = grads[0] * weight
-        projection = (grad * x).sum(-1, keepdim=True).mul_(inverse.pow(3)).div_(-x.shape[-1])
-        return grad.mul_(inverse).addcmul_(x, projection), grad_weight, None
-
-
-def apply_rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate ``x`` (tokens, heads, width) by ``cos`` and ``sin`` (tokens, rotary width).
-
-    Components beyond the rotary width stay unchanged.
-    """
-    apply: Any = _Rotate.apply
-    output: torch.Tensor = apply(x, cos, sin)
-    return output
-
-
-class _Rotate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _rotate_pairs(x, cos, sin, 1.0)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        cos, sin = ctx.saved_tensors
-        return _rotate_pairs(grads[0], cos, sin, -1.0), None, None
-
-
-def _rotate_pairs(
-    x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, sign: float
-) -> torch.Tensor:
-    """Rotate the pairs ``(x[i], x[i + half])``; ``sign`` -1.0 rotates back."""
-    width = cos.shape[-1]
-    half = width // 2
-    cos, sin = cos[:, None, :], sin[:, None, :half]
-    output = torch.empty_like(x, memory_format=torch.contiguous_format)
-    torch.mul(x[..., :width], cos, out=output[..., :width])
-    output[..., :half].addcmul_(x[..., half:width], sin, value=-sign)
-    output[..., half:width].addcmul_(x[..., :half], sin, value=sign)
-    if width < x.shape[-1]:
-        output[..., width:] = x[..., width:]
-    return output
+        return apply_norm(hidden_states, self.weight, self.variance_epsilon)
 
 
 class _FusedAttention(nn.Module):
@@ -167,9 +120,7 @@ class _FusedAttention(nn.Module):
         **kwargs: Any,
     ) -> tuple[torch.Tensor, Any]:
         """Return the attention output of a pack, ``(1, tokens, width)``."""
-        segments = kwargs.get("segments")
-        has_cache = any(kwargs.get(name) is not None for name in _CACHE_KEYWORDS)
-        if segments is None or has_cache or hidden_states.dtype != torch.float32:
+        if not _is_packed(hidden_states, kwargs):
             original: tuple[torch.Tensor, Any] = super().forward(
                 hidden_states,
                 position_embeddings=position_embeddings,
@@ -177,9 +128,32 @@ class _FusedAttention(nn.Module):
                 **kwargs,
             )
             return original
+        module: Any = self
+        outputs = _project(hidden_states[0], *self.layers_before())
+        attended = self.attend(outputs, position_embeddings, kwargs["segments"])
+        return module.o_proj(attended)[None], None
+
+    def layers_before(self) -> list[Any]:
+        """Return the layers that compute queries, keys and values."""
+        module: Any = self
+        if hasattr(self, "qkv_proj"):
+            return [module.qkv_proj]
+        return [module.q_proj, module.k_proj, module.v_proj]
+
+    def attend(
+        self,
+        outputs: Sequence[torch.Tensor],
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        segments: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the attention of a pack, ``(tokens, width)``, for the outputs of the layers before it."""
+        heads, kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
+        if len(outputs) == 1:
+            sizes = [heads * self.head_dim, kv_heads * self.head_dim, kv_heads * self.head_dim]
+            outputs = torch.split(outputs[0], sizes, dim=-1)
+        query, key, value = (output.view(output.shape[0], -1, self.head_dim) for output in outputs)
         cos, sin = (tensor[0] for tensor in position_embeddings)
-        query, key, value = self._project_heads(hidden_states[0])
-        output, _ = attention.packed_attention(
+        attended, _ = attention.packed_attention(
             self,
             apply_rotary(query, cos, sin).transpose(0, 1)[None],
             apply_rotary(key, cos, sin).transpose(0, 1)[None],
@@ -190,19 +164,7 @@ class _FusedAttention(nn.Module):
             segments=segments,
             sliding_window=getattr(self.config, "sliding_window", None),
         )
-        project: Any = self.o_proj
-        return project(output.flatten(2)), None
-
-    def _project_heads(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return query, key and value as ``(tokens, heads, width)``."""
-        heads, kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
-        module: Any = self
-        if hasattr(self, "qkv_proj"):
-            sizes = [heads * self.head_dim, kv_heads * self.head_dim, kv_heads * self.head_dim]
-            tensors = torch.split(module.qkv_proj(hidden), sizes, dim=-1)
-        else:
-            tensors = _project(hidden, module.q_proj, module.k_proj, module.v_proj)
-        return tuple(tensor.view(tensor.shape[0], -1, self.head_dim) for tensor in tensors)
+        return attended[0].flatten(1)
 
 
 class _FusedMlp(nn.Module):
@@ -211,32 +173,108 @@ class _FusedMlp(nn.Module):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Apply the gated layers to the last axis."""
         module: Any = self
-        if hasattr(self, "gate_up_proj"):
-            gate, up = module.gate_up_proj(hidden_states).chunk(2, dim=-1)
-        else:
-            gate, up = _project(hidden_states, module.gate_proj, module.up_proj)
-        apply: Any = _GatedProduct.apply
-        output: torch.Tensor = module.down_proj(apply(gate, up))
+        outputs = _project(hidden_states, *self.gated_layers())
+        gate, up = outputs if len(outputs) == 2 else outputs[0].chunk(2, dim=-1)
+        output: torch.Tensor = module.down_proj(apply_gate(gate, up))
         return output
 
+    def gated_layers(self) -> list[Any]:
+        """Return the layers that compute gate and up."""
+        module: Any = self
+        if hasattr(self, "gate_up_proj"):
+            return [module.gate_up_proj]
+        return [module.gate_proj, module.up_proj]
 
-class _GatedProduct(torch.autograd.Function):
-    """``silu(gate) · up``."""
 
-    @staticmethod
-    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate, up)
-        return functional.silu(gate).mul_(up)
+class _FusedBlock(nn.Module):
+    """A transformer block as two autograd functions around attention, if all its layers have adapters."""
 
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        gate, up = ctx.saved_tensors
-        grad_gate: torch.Tensor = torch.ops.aten.silu_backward(grads[0] * up, gate)
-        return grad_gate, functional.silu(gate).mul_(grads[0])
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return the block's output for a pack: of all tokens, or of those that ``last_rows`` chooses."""
+        module: Any = self
+        groups = None if args else self._groups(hidden_states, kwargs)
+        if groups is None:
+            original: torch.Tensor = super().forward(hidden_states, *args, **kwargs)
+            return original
+        hidden = hidden_states[0]
+        before, *after = groups
+        outputs = before_attention(hidden, _frozen_norm(module.input_layernorm), before)
+        attended = module.self_attn.attend(
+            outputs, kwargs["position_embeddings"], kwargs["segments"]
+        )
+        rows: LastRows | None = kwargs.get("last_rows")
+        if (
+            rows is not None
+            and module.self_attn.layer_idx == module.self_attn.config.num_hidden_layers - 1
+        ):
+            attended, hidden = rows.select(attended), rows.select(hidden)
+        norm = _frozen_norm(module.post_attention_layernorm)
+        return after_attention(attended, hidden, norm, (after[0], after[1], after[2]))[None]
+
+    def _groups(
+        self, hidden_states: torch.Tensor, kwargs: Mapping[str, Any]
+    ) -> list[LayerGroup] | None:
+        """Return the layers with the same input, in their order; None if the modules must be called."""
+        module: Any = self
+        attention_module, mlp = module.self_attn, module.mlp
+        norms = (module.input_layernorm, module.post_attention_layernorm)
+        dropouts = (getattr(self, f"resid_{name}_dropout", None) for name in ("attn", "mlp"))
+        if (
+            not _is_packed(hidden_states, kwargs)
+            or not isinstance(mlp, _FusedMlp)
+            or any(norm.weight.requires_grad or norm.weight.ndim != 1 for norm in norms)
+            or any(dropout is not None and dropout.p and self.training for dropout in dropouts)
+        ):
+            return None
+        parts = (
+            attention_module.layers_before(),
+            [attention_module.o_proj],
+            mlp.gated_layers(),
+            [module.mlp.down_proj],
+        )
+        groups: list[LayerGroup] = []
+        for layers in parts:
+            group_with = getattr(layers[0], "group_with", None)
+            group = None if group_with is None else group_with(hidden_states, layers)
+            if group is None:
+                return None
+            groups.append(group)
+        return groups
+
+
+def _frozen_norm(module: Any) -> FrozenNorm:
+    return FrozenNorm(module.weight, module.variance_epsilon)
+
+
+class LastRows:
+    """The tokens of a pack whose output is needed: the last block computes its MLP for these only."""
+
+    def __init__(self, positions: torch.Tensor) -> None:
+        self._positions = positions
+        self._is_done = False
+
+    def select(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the rows of ``hidden`` (tokens, width) for a block's output."""
+        self._is_done = True
+        return hidden.index_select(0, self._positions)
+
+    def finish(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the rows of the model's output, which has only these rows if its last block chose them."""
+        return hidden if self._is_done else hidden.index_select(0, self._positions)
+
+
+def _is_packed(hidden_states: torch.Tensor, kwargs: Mapping[str, Any]) -> bool:
+    """Return whether this is a pack in float32: not generation with a cache, nor another dtype."""
+    has_cache = any(kwargs.get(name) is not None for name in _CACHE_KEYWORDS)
+    return (
+        kwargs.get("segments") is not None
+        and not has_cache
+        and hidden_states.dtype == torch.float32
+    )
 
 
 def _project(x: torch.Tensor, *layers: Any) -> tuple[torch.Tensor, ...]:
     """Return the outputs of layers with the same input, in one operation where they can do that."""
-    together = getattr(layers[0], "forward_together", None)
-    outputs = together(x, layers) if together is not None else None
-    return tuple(layer(x) for layer in layers) if outputs is None else outputs
+    group_with = getattr(layers[0], "group_with", None)
+    group = None if group_with is None else group_with(x, layers)
+    return tuple(layer(x) for layer in layers) if group is None else apply_layers(x, group)

@@ -11,7 +11,8 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from peft.tuners.lora.bnb import Linear4bit  # noqa: TID253 - see above
 from torch import nn  # noqa: TID253 - see above
 
-from maas_client.local.training.lora_linear import FastLoraMixin, FrozenLayer
+from maas_client.local.training.autograd_functions import FrozenLayer
+from maas_client.local.training.lora_linear import FastLoraMixin
 
 
 class Lora4bitLinear(FastLoraMixin, Linear4bit):  # type: ignore[misc]  # peft ships no types

@@ -23,6 +23,7 @@ from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import UnsupportedError
 from maas_client.local.machine.onednn import linear, matmul
+from maas_client.local.training.fused_modules import LastRows
 
 _CHUNK_LOGITS = 1 << 24
 """Logits in memory at a time: 64 MB in float32."""
@@ -71,14 +72,15 @@ class ModelWithLoss(nn.Module):
         loss_positions_N: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the last hidden states at the loss positions, and the weight of the output layer."""
-        causal = self._causal()
+        causal, rows = self._causal(), LastRows(loss_positions_N)
         output = causal.get_decoder()(
             input_ids=input_ids_T[None],
             position_ids=position_ids_T[None],
             segments=segments,
+            last_rows=rows,
             use_cache=False,
         )
-        hidden_NH = output.last_hidden_state[0].index_select(0, loss_positions_N)
+        hidden_NH = rows.finish(output.last_hidden_state[0])
         return hidden_NH, causal.get_output_embeddings().weight
 
 
