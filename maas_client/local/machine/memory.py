@@ -45,15 +45,22 @@ class MemoryEstimate:
         return {**asdict(self), "total": self.total}
 
 
-def activation_values_per_token(shape: Architecture) -> int:
+def activation_values_per_token(shape: Architecture, method: str) -> int:
     """Return how many activation values one block stores per token for the backward pass.
 
-    Two norms store their input and output; attention stores queries, keys, values and its output; the gated
-    MLP stores gate, up and their product, and silu(gate) unless its module is fused (``fused_modules.py``).
+    Attention stores queries, keys, values and its output, which its last layer stores once more. A fused block
+    with adapters (``local/training/autograd_functions.py``) adds its input, the sum after attention, gate and
+    up; DoRA also the outputs of layers that are not stored otherwise. Other blocks store the inputs and outputs
+    of two norms, gate, up and their product, and silu(gate) unless the MLP is fused.
     """
-    mlp = 3 if shape.model_type in FUSED_MODEL_TYPES else 4
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    return 4 * shape.hidden_size + 2 * query + 2 * key + mlp * int(shape.intermediate_size or 0)
+    hidden, inner = shape.hidden_size, int(shape.intermediate_size or 0)
+    is_fused = shape.model_type in FUSED_MODEL_TYPES
+    stored = 3 * query + 2 * key
+    if not is_fused or method == "Full":
+        return stored + 4 * hidden + (3 if is_fused else 4) * inner
+    stored += 2 * hidden + 2 * inner
+    return stored + (query + key + 2 * hidden if method == "DoRA" else 0)
 
 
 def estimate_memory(
@@ -79,7 +86,7 @@ def estimate_memory(
     if method == "Full":
         trained = counts.total
     blocks = 1 if checkpoint_activations else shape.layers
-    activations = blocks * activation_values_per_token(shape) * full_bytes * tokens
+    activations = blocks * activation_values_per_token(shape, method) * full_bytes * tokens
     if checkpoint_activations:
         activations += shape.layers * shape.hidden_size * full_bytes * tokens
     largest = max(i * o for i, o in shapes.linear_layer_sizes(shape))

@@ -150,7 +150,8 @@ class _FusedAttention(nn.Module):
         heads, kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
         if len(outputs) == 1:
             sizes = [heads * self.head_dim, kv_heads * self.head_dim, kv_heads * self.head_dim]
-            outputs = torch.split(outputs[0], sizes, dim=-1)
+            query, key, value = torch.split(outputs[0], sizes, dim=-1)
+            outputs = query, key, value.contiguous()  # a view would keep all three in memory
         query, key, value = (output.view(output.shape[0], -1, self.head_dim) for output in outputs)
         cos, sin = (tensor[0] for tensor in position_embeddings)
         attended, _ = attention.packed_attention(

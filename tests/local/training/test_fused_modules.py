@@ -9,9 +9,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
 
-from maas_client.local.machine.memory import FUSED_MODEL_TYPES  # noqa: E402 - after the skips
-from maas_client.local.training import attention  # noqa: E402
+from maas_client.catalog import Architecture  # noqa: E402 - after the skips
+from maas_client.local.machine.memory import (  # noqa: E402
+    FUSED_MODEL_TYPES,
+    activation_values_per_token,
+)
+from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
+from maas_client.local.training import adapters, attention, fused_modules  # noqa: E402
 from maas_client.local.training.data import Example  # noqa: E402
 from maas_client.local.training.fused_modules import fuse_modules  # noqa: E402
 from maas_client.local.training.load_base import longrope_threshold  # noqa: E402
@@ -200,3 +206,139 @@ def test_memory_estimates_know_the_fused_models() -> None:
         if type(model.model.layers[0].mlp).__name__.startswith("Fused")
     }
     assert fused_types == set(FUSED_MODEL_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [*((name, "LoRA") for name in sorted(MODELS)), ("llama", "DoRA"), ("phi4-mini", "DoRA")],
+)
+def test_blocks_with_adapters_match_single_documents(
+    name: str, method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, fused = adapted(name, method)
+    rows: list[int] = []
+    after = fused_modules.after_attention
+
+    def spy(attended: Any, *args: Any) -> Any:
+        rows.append(len(attended))
+        return after(attended, *args)
+
+    monkeypatch.setattr(fused_modules, "after_attention", spy)
+    examples = documents()
+    total = torch.zeros(())
+    for group in group_examples(examples, PackLimits(longrope_threshold=longrope_threshold(fused))):
+        pack = pack_examples(group)
+        loss, _ = ModelWithLoss(fused)(*pack)
+        total = total + loss
+        if name != "qwen2":
+            assert rows[-2:] == [len(pack.input_ids), len(pack.targets)]
+    assert bool(rows) == (name != "qwen2")
+    total.backward()
+    single = torch.zeros(())
+    for example in examples:
+        logits = reference(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
+        mask, targets = torch.tensor(example.loss_mask)[1:], torch.tensor(example.input_ids)[1:]
+        single = single + torch.nn.functional.cross_entropy(
+            logits[mask], targets[mask], reduction="sum"
+        )
+    single.backward()
+    assert total.item() == pytest.approx(single.item(), rel=1e-5)
+    grads = {n: w.grad for n, w in reference.named_parameters() if w.requires_grad}
+    assert grads
+    for weight_name, weight in fused.named_parameters():
+        assert weight.requires_grad == (weight_name in grads)
+        if weight.requires_grad:
+            difference = float((weight.grad - grads[weight_name]).abs().max())
+            assert difference < 1e-4 * max(1.0, float(grads[weight_name].abs().max())), weight_name
+
+
+def adapted(name: str, method: Any) -> tuple[Any, Any]:
+    """Return PEFT's model and ours, whose adapters have the same random weights."""
+    reference, fused = models(name)
+    config = TrainingConfig(method=method, lora_r=4, lora_alpha=8)
+    fused.requires_grad_(False)
+    fused, _ = adapters.make_trainable(fused, config)
+    layers = sorted({layer.rsplit(".", 1)[-1] for layer in adapters.linear_layers(reference)})
+    reference = peft.get_peft_model(
+        reference,
+        peft.LoraConfig(
+            r=4, lora_alpha=8, target_modules=layers, use_dora=method == "DoRA",
+            task_type="CAUSAL_LM",
+        ),
+    )  # fmt: skip
+    torch.manual_seed(2)
+    weights = {
+        weight_name: weight.detach() + 0.05 * torch.randn_like(weight)
+        for weight_name, weight in reference.named_parameters()
+        if weight.requires_grad
+    }
+    for model in (reference, fused):
+        assert not model.load_state_dict(weights, strict=False).unexpected_keys
+    return reference, fused
+
+
+@pytest.mark.parametrize(
+    ("change", "is_fused"),
+    [
+        ({}, True),
+        ({"target_modules": ("q_proj", "down_proj")}, False),
+        ({"lora_dropout": 0.5}, False),
+    ],
+)
+def test_blocks_without_an_adapter_on_each_layer_call_their_modules(
+    change: dict[str, Any], is_fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, fused = models("llama")
+    fused.requires_grad_(False)
+    fused, _ = adapters.make_trainable(fused, TrainingConfig(**change))
+    used: list[int] = []
+    after = fused_modules.after_attention
+    monkeypatch.setattr(fused_modules, "after_attention", lambda *a: used.append(1) or after(*a))
+    pack = pack_examples(documents())
+    loss, _ = ModelWithLoss(fused.train())(*pack)
+    assert bool(used) == is_fused
+    with fused.disable_adapter():
+        used.clear()
+        ModelWithLoss(fused)(*pack)
+        assert not used
+    hook = fused.base_model.model.model.layers[0].mlp.up_proj.register_forward_hook(
+        lambda *_: used.append(2)
+    )
+    ModelWithLoss(fused)(*pack)
+    hook.remove()
+    assert 2 in used, "hooks of a layer are called"
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize("method", ["LoRA", "DoRA", "Full"])
+@pytest.mark.parametrize("name", ["llama", "phi3"])
+def test_a_block_stores_what_the_memory_estimate_counts(name: str, method: Any) -> None:
+    _, fused = models(name)
+    config, tokens = fused.config, 200
+    fused.requires_grad_(False)
+    fused, _ = adapters.make_trainable(fused, TrainingConfig(method=method, lora_r=1))
+    stored: dict[int, int] = {}
+
+    def keep(tensor: Any) -> Any:
+        if tokens in tensor.shape:
+            stored[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // 4
+        return tensor
+
+    (example,) = [Example([3 + i % 50 for i in range(tokens)], [True] * tokens, 1)]
+    blocks = []
+    for count in (1, 2):
+        shorter = fused if method == "Full" else fused.base_model.model
+        shorter.model.config.num_hidden_layers = count
+        stored.clear()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            ModelWithLoss(fused)(*pack_examples([example]))
+        blocks.append(sum(stored.values()))
+    estimate = activation_values_per_token(
+        Architecture(
+            model_type=config.model_type, hidden_size=64, layers=2, heads=4, kv_heads=2, head_dim=16,
+            intermediate_size=96, vocab_size=61, tied_embeddings=False,
+        ),
+        method,
+    )  # fmt: skip
+    per_token = (blocks[1] - blocks[0]) / tokens
+    assert per_token == pytest.approx(estimate, rel=0.1)
