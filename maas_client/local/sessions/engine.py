@@ -270,20 +270,21 @@ class _TokenModel(ModelWithLoss):
                 ("logprobs", torch.float32),
             )
         )
+        chosen, others = (mask.nonzero()[:, 0] for mask in (weights != 0, weights == 0))
+        in_pack = torch.tensor(positions, device=device)
         hidden, output_weight = self._run(
             torch.tensor(layout.input_ids, device=device),
             torch.tensor(layout.position_ids, device=device),
             torch.tensor(layout.segments, dtype=torch.int32),
-            torch.tensor(positions, device=device),
+            in_pack[chosen],
+            in_pack[others],
         )
-        chosen, others = (mask.nonzero()[:, 0] for mask in (weights != 0, weights == 0))
-        logprobs = -token_losses(hidden.index_select(0, chosen), output_weight, targets[chosen])
+        hidden_chosen, hidden_others = torch.split(hidden, [len(chosen), len(others)])
+        logprobs = -token_losses(hidden_chosen, output_weight, targets[chosen])
         inputs = TokenInputs(weights[chosen], advantages[chosen], sampled[chosen])
         loss = loss_sum(request["loss_fn"], logprobs, inputs, request["loss_fn_config"])
         every = torch.empty(len(positions), dtype=torch.float32, device=device)
         with torch.no_grad():
             every[chosen] = logprobs.detach()
-            every[others] = -token_losses(
-                hidden.detach().index_select(0, others), output_weight, targets[others]
-            )
+            every[others] = -token_losses(hidden_others.detach(), output_weight, targets[others])
         return loss, every

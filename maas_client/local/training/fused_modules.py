@@ -7,7 +7,7 @@ cache) use the original implementation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch  # noqa: TID253 - this module is imported by the training process only
@@ -43,7 +43,8 @@ def fuse_modules(model: nn.Module) -> nn.Module:
         elif name in {f"{block}MLP" for block in _BLOCKS} and module.config.hidden_act == "silu":
             module.__class__ = _subclass(_FusedMlp, type(module))
         elif name in {f"{block}DecoderLayer" for block in _BLOCKS}:
-            module.__class__ = _subclass(_FusedBlock, type(module))
+            # the class keeps its name, by which accelerate and transformers find the blocks
+            module.__class__ = type(name, (_FusedBlock, type(module)), {})
         elif type(module) is nn.Linear:
             module.__class__ = _subclass(_FusedLinear, nn.Linear)
     return model
@@ -203,14 +204,16 @@ class _FusedBlock(nn.Module):
         attended = module.self_attn.attend(
             outputs, kwargs["position_embeddings"], kwargs["segments"]
         )
-        rows: LastRows | None = kwargs.get("last_rows")
-        if (
-            rows is not None
-            and module.self_attn.layer_idx == module.self_attn.config.num_hidden_layers - 1
-        ):
-            attended, hidden = rows.select(attended), rows.select(hidden)
         norm = _frozen_norm(module.post_attention_layernorm)
-        return after_attention(attended, hidden, norm, (after[0], after[1], after[2]))[None]
+
+        def finish(attended: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+            return after_attention(attended, hidden, norm, (after[0], after[1], after[2]))
+
+        rows: LastRows | None = kwargs.get("last_rows")
+        number: int = module.self_attn.layer_idx
+        if rows is not None and number == module.self_attn.config.num_hidden_layers - 1:
+            return rows.apply(finish, attended, hidden)[None]
+        return finish(attended, hidden)[None]
 
     def _groups(
         self, hidden_states: torch.Tensor, kwargs: Mapping[str, Any]
@@ -248,20 +251,29 @@ def _frozen_norm(module: Any) -> FrozenNorm:
 
 
 class LastRows:
-    """The tokens of a pack whose output is needed: the last block computes its MLP for these only."""
+    """The tokens of a pack whose output is needed: a fused last block computes its MLP for these only."""
 
-    def __init__(self, positions: torch.Tensor) -> None:
+    def __init__(self, positions: torch.Tensor, others: torch.Tensor | None = None) -> None:
+        """Choose ``positions``, and then ``others``, whose output has no gradient."""
         self._positions = positions
+        self._others = positions[:0] if others is None else others
         self._is_done = False
 
-    def select(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the rows of ``hidden`` (tokens, width) for a block's output."""
+    def apply(self, function: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
+        """Return ``function`` of these rows of ``tensors``; the others are computed apart from them."""
         self._is_done = True
-        return hidden.index_select(0, self._positions)
+        output = function(*(tensor.index_select(0, self._positions) for tensor in tensors))
+        if not len(self._others):
+            return output
+        with torch.no_grad():
+            others = function(*(tensor.index_select(0, self._others) for tensor in tensors))
+        return torch.cat([output, others])
 
     def finish(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the rows of the model's output, which has only these rows if its last block chose them."""
-        return hidden if self._is_done else hidden.index_select(0, self._positions)
+        """Return the rows of the model's output, which has only these if its last block computed no others."""
+        if self._is_done:
+            return hidden
+        return hidden.index_select(0, torch.cat([self._positions, self._others]))
 
 
 def _is_packed(hidden_states: torch.Tensor, kwargs: Mapping[str, Any]) -> bool:

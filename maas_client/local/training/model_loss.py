@@ -70,9 +70,13 @@ class ModelWithLoss(nn.Module):
         position_ids_T: torch.Tensor,
         segments: torch.Tensor,
         loss_positions_N: torch.Tensor,
+        other_positions: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the last hidden states at the loss positions, and the weight of the output layer."""
-        causal, rows = self._causal(), LastRows(loss_positions_N)
+        """Return the last hidden states at the loss positions, and the weight of the output layer.
+
+        Those at ``other_positions``, without gradient, follow.
+        """
+        causal, rows = self._causal(), LastRows(loss_positions_N, other_positions)
         output = causal.get_decoder()(
             input_ids=input_ids_T[None],
             position_ids=position_ids_T[None],

@@ -127,7 +127,8 @@ def test_loss_and_gradients_equal_plain_torch(engine: SessionEngine, loss: str) 
     scale = max(float(g.abs().max()) for g in gradients.values())
     for name, weight in weights.items():
         assert weight.grad is not None
-        assert float((weight.grad - gradients[name]).abs().max()) <= 1e-6 * max(1.0, scale), name
+        # both sides round: each is up to 1.1e-6 from the same gradients in float64
+        assert float((weight.grad - gradients[name]).abs().max()) <= 2e-6 * max(1.0, scale), name
     clear(engine)
 
 
