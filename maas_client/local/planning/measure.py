@@ -73,7 +73,7 @@ def measure(
     block_bytes = (large["peak_bytes"] - small["peak_bytes"]) / (large_blocks - small_blocks)
     fixed_bytes = _fixed_bytes(shape, method, r)
     # What the loading of a probe leaves in its peak is no activation, and must not grow with the job's tokens.
-    activation_bytes = 4 * activation_values_per_token(shape) * sum(lengths)
+    activation_bytes = 4 * activation_values_per_token(shape, method) * sum(lengths)
     grown_bytes = min(max(0.0, block_bytes - fixed_bytes), 2 * activation_bytes)
     block_bytes = fixed_bytes + grown_bytes * scale
     other_bytes = small["peak_bytes"] - small_blocks * (
