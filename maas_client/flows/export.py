@@ -93,6 +93,9 @@ def to_export_spec(
     )
 
 
+_CHOSEN_BY_THE_SERVICE = (None, "auto", -1, "-1")
+
+
 def _parse_hyperparameters(values: Mapping[str, Any]) -> tuple[Hyperparameters, str | None]:
     """Return a job's hyperparameters, and its method. Unknown names are kept in ``extra``."""
     fields: dict[str, Any] = {}
@@ -101,7 +104,9 @@ def _parse_hyperparameters(values: Mapping[str, Any]) -> tuple[Hyperparameters, 
     for name, value in values.items():
         if name == "method":
             method = str(value)
-        elif name in NAMES_BY_WIRE_NAME and value not in (None, "auto"):
+        elif name == "learning_rate_multiplier" and value == 1:
+            continue  # reported for every Foundry job; other platforms have no such setting
+        elif name in NAMES_BY_WIRE_NAME and value not in _CHOSEN_BY_THE_SERVICE:
             fields[NAMES_BY_WIRE_NAME[name]] = value
         elif name not in NAMES_BY_WIRE_NAME:
             extra[name] = value

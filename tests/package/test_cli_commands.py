@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,22 @@ def test_jobs_create_list_show_watch_and_logs(run: Run) -> None:
     code, out, _ = run("jobs", "watch", name)
     assert code == 0
     assert out.splitlines()[-1] == "Completed"
+
+
+@pytest.mark.parametrize("dialect", ["azureml", "foundry"])
+def test_formats_of_a_job_take_its_model_and_its_deployment(run: Run, dialect: str) -> None:
+    where = ("--dialect", dialect)
+    result: Any = tuned(run, "--deploy", "tickets", *where)
+    words = ("--to", "olive", "--data", TRAIN, *where)
+    expected = run("export", result["job"]["name"], *words)
+    assert expected[0] == 0, expected[2]
+    for name in ("tickets", result["job"]["fine_tuned_model"]):
+        code, out, err = run("export", name, *words)
+        assert (code, out) == (0, expected[1])
+        assert f"{name} comes from the job {result['job']['name']}" in err
+    code, _, err = run("export", "nothing", *words)
+    assert code == 1
+    assert "not found" in err
 
 
 @pytest.mark.parametrize("dialect", ["azureml", "foundry"])

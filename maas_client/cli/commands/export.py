@@ -6,6 +6,7 @@ import argparse
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +19,29 @@ from maas_client.cli._job_options import (
 )
 from maas_client.cli._output import print_fields, print_json, print_note
 from maas_client.cli._parser import group_options, positive_int, refuse_unused
-from maas_client.errors import ConfigError, UnsupportedError
+from maas_client.errors import ConfigError, NotFoundError, UnsupportedError
 from maas_client.local.state import atomic_folder
 
 if TYPE_CHECKING:
+    from maas_client._client import Client
     from maas_client.catalog import ModelInfo
     from maas_client.local.export.trained_model import TrainedModel
     from maas_client.platforms import Places
+    from maas_client.types import Job
 
 _MODEL_FORMATS = ("adapter", "merged", "onnx", "gguf", "ollama")
 _PRECISIONS = ("int4", "int8", "fp32", "f16", "f32", "q8_0")
 _JOB_FORMATS = ("azureml", "kaito", "cluster", "olive", "aitoolkit")
 _ALIASES = ("accelerate", "torchrun", "vllm", "ai-toolkit")
+_LABELS = {
+    "form": "format",
+    "divergence_nats": "divergence in nats per token",
+    "largest_difference": "largest difference of a logit",
+    "loaded by": "loaded with",
+    "compared by": "compared with",
+    "ends at": "stop tokens",
+}
+"""Keys of an export's result in JSON, and what they are called in a terminal."""
 _PLACES = (
     ("--input-url", "URL", "kaito: public URL of the data"),
     ("--input-pvc", "NAME", "kaito: volume claim with the data"),
@@ -45,8 +57,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="for formats of a model: its name, its job or its folder; for formats of a job: "
-        "a job, or a data file with --model",
+        help="a model, its job or its deployment; formats of a model: also a folder; formats of a job: also a "
+        "data file with --model",
     )
     models, jobs = ", ".join(_MODEL_FORMATS), ", ".join(_JOB_FORMATS)
     parser.add_argument("--to", required=True, metavar="FORMAT",
@@ -156,8 +168,18 @@ def _export_model(args: argparse.Namespace) -> int:
             model, args.to, out, precision=args.precision, progress=print_note
         )
         fields = {"folder": str(result.folder), "form": result.format, **result.checks}
-    print_fields(args, {name.replace(" ", "_"): value for name, value in fields.items()})
+    print_fields(
+        args,
+        {_LABELS.get(name, name): _round(value) for name, value in fields.items()},
+        {name.replace(" ", "_"): value for name, value in fields.items()},
+    )
+    if "folder" in fields:
+        print_note(f"how to load it: {Path(fields['folder']) / 'README.md'}")
     return 0
+
+
+def _round(value: Any) -> Any:
+    return f"{value:.2g}" if isinstance(value, float) else value
 
 
 def _push(args: argparse.Namespace, model: TrainedModel) -> dict[str, Any]:
@@ -260,7 +282,7 @@ def _from_job(args: argparse.Namespace) -> Mapping[str, str]:
         )
     with _connection.connect(args) as client:
         return client.jobs.export(
-            args.target,
+            _find_job(client, args.target),
             args.to,
             training_data=args.data,
             validation=not args.no_validation,
@@ -268,6 +290,21 @@ def _from_job(args: argparse.Namespace) -> Mapping[str, str]:
             compute=tuple(args.compute or ()),
             places=_places(args),
         )
+
+
+def _find_job(client: Client, name: str) -> Job | str:
+    """Return the job with a name, or the one whose model or deployment it is; else the name."""
+    with suppress(NotFoundError):
+        return client.jobs.get(name)
+    for find in (
+        client.models.get,
+        lambda name: client.models.get(client.deployments.get(name).model or ""),
+    ):
+        with suppress(NotFoundError, ConfigError):
+            if job := find(name).job:
+                print_note(f"{name} comes from the job {job}")
+                return job
+    return name
 
 
 def _places(args: argparse.Namespace) -> Places:
