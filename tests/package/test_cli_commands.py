@@ -99,7 +99,7 @@ def test_formats_of_a_job_take_its_model_and_its_deployment(run: Run, dialect: s
         assert f"{name} comes from the job {result['job']['name']}" in err
     code, _, err = run("export", "nothing", *words)
     assert code == 1
-    assert "not found" in err
+    assert "maas-client jobs list" in err
 
 
 @pytest.mark.parametrize("dialect", ["azureml", "foundry"])

@@ -296,15 +296,15 @@ def _find_job(client: Client, name: str) -> Job | str:
     """Return the job with a name, or the one whose model or deployment it is; else the name."""
     with suppress(NotFoundError):
         return client.jobs.get(name)
-    for find in (
-        client.models.get,
-        lambda name: client.models.get(client.deployments.get(name).model or ""),
-    ):
-        with suppress(NotFoundError, ConfigError):
-            if job := find(name).job:
-                print_note(f"{name} comes from the job {job}")
-                return job
-    return name
+    model_id = name
+    with suppress(NotFoundError, ConfigError):
+        model_id = client.deployments.get(name).model or name
+    with suppress(NotFoundError, ConfigError):
+        model_id = client.models.get(model_id).id
+    job = next((job for job in client.jobs.list() if job.fine_tuned_model == model_id), None)
+    if job:
+        print_note(f"{name} comes from the job {job.name}")
+    return job or name
 
 
 def _places(args: argparse.Namespace) -> Places:
