@@ -7,7 +7,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from tests.unit.dataset.labelled_endings import ADJECTIVES, NOUNS, PLACES, VERBS, prose, to_words
+from tests.unit.dataset.scanners.labelled_endings import (
+    ADJECTIVES,
+    NOUNS,
+    PLACES,
+    VERBS,
+    prose,
+    to_words,
+)
 
 Row = dict[str, Any]
 

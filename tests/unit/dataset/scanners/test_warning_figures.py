@@ -14,9 +14,9 @@ import pytest
 from maas_client.dataset import validate
 from maas_client.dataset.scanners.truncation import classify_ending
 from tests.shared_data import shared_file
-from tests.unit.dataset import labelled_duplicates, labelled_endings
-from tests.unit.dataset.test_duplicates import prose
-from tests.unit.dataset.warning_figures import (
+from tests.unit.dataset.scanners import labelled_duplicates, labelled_endings
+from tests.unit.dataset.scanners.test_duplicates import prose
+from tests.unit.dataset.scanners.warning_figures import (
     find_cut_off,
     find_near_duplicates,
     make_answers,

@@ -55,7 +55,7 @@ def test_every_recognised_format_is_converted_to_a_valid_file(name: str, tmp_pat
 
 
 def test_page_of_formats_has_the_rows_of_the_table() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "reference" / "formats.md").read_text(
+    page = (Path(__file__).parents[4] / "docs" / "reference" / "formats.md").read_text(
         encoding="utf-8"
     )
     rows = [

@@ -12,7 +12,7 @@ import pytest
 from maas_client.dataset import validate
 from maas_client.dataset.edit.convert import convert
 from maas_client.errors import ConfigError, DatasetError
-from tests.unit.dataset.test_schemas import validator
+from tests.unit.dataset.rules.test_schemas import validator
 
 ROW: dict[str, Any] = {
     "input": {

@@ -15,7 +15,7 @@ from maas_client.dataset import validate
 from maas_client.dataset.edit.split import DatasetSplit, split, split_like_azure
 from maas_client.errors import ConfigError, DatasetError
 from tests.shared_data import shared_file
-from tests.unit.dataset import labelled_duplicates
+from tests.unit.dataset.scanners import labelled_duplicates
 
 
 def make_row(*texts: str, system: str | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tests.unit.dataset.corpus import ANSWER, USER, call, load_schema, message_w
 
 NAMES = sorted(
     path.name.removesuffix(".schema.json")
-    for path in (Path(__file__).parents[3] / "schemas").glob("*_line.*")
+    for path in (Path(__file__).parents[4] / "schemas").glob("*_line.*")
 )
 CHOSEN = {"input": {"messages": [USER]}, "preferred_output": [ANSWER]}
 GOOD: dict[str, list[Any]] = {

@@ -1,6 +1,6 @@
 """Measure the precision and recall of two warnings against labelled files.
 
-``python -m tests.unit.dataset.warning_figures`` prints the table of docs/explanation/warnings.md.
+``python -m tests.unit.dataset.scanners.warning_figures`` prints the table of docs/explanation/warnings.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from maas_client.dataset.scanners import Scanner
 from maas_client.dataset.scanners.duplicates import DuplicateScanner
 from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner
 from maas_client.dataset.scanners.quality import QualityScanner
-from tests.unit.dataset import labelled_duplicates, labelled_endings
+from tests.unit.dataset.scanners import labelled_duplicates, labelled_endings
 
 Row = dict[str, Any]
 
