@@ -194,7 +194,7 @@ class _Api:
     """The loop of a program over HTTP. What was killed shows as an error."""
 
     def __init__(self, root: Path) -> None:
-        from tests.contract.server.test_sessions import SessionServer
+        from tests.contract.server.processes.test_sessions import SessionServer
 
         self.state, self._start = root / "state", SessionServer
         self.server = self._start(self.state)
@@ -202,7 +202,7 @@ class _Api:
         """Acknowledged training checkpoints of the current session."""
 
     def restart_if_ended(self) -> None:
-        from tests.contract.server.test_restart import wait_for_exit
+        from tests.contract.server.processes.test_restart import wait_for_exit
 
         if self.server.child.poll() is None:
             return
@@ -217,7 +217,7 @@ class _Api:
 
         ``begin`` is called once the session's model is loaded.
         """
-        from tests.contract.server.test_sessions import BATCH
+        from tests.contract.server.processes.test_sessions import BATCH
 
         changes = {} if source is None else {"from_checkpoint": source}
         self.session = ""
@@ -247,7 +247,7 @@ def run_servers(kills: int, seed: int) -> Counter[str]:
     """Kill the process of sessions or their server at random moments, and return the counts."""
     import httpx
 
-    from tests.contract.server.test_restart import worker_pids
+    from tests.contract.server.processes.test_restart import worker_pids
 
     rng, counts = random.Random(seed), Counter[str]()
     with tempfile.TemporaryDirectory() as root:

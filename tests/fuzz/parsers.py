@@ -301,7 +301,7 @@ REQUESTS: dict[str, Sequence[bytes]] = {
 ELSEWHERE = {
     "JSON Lines": "tests/fuzz/robustness.py, agreement.py",
     "row formats": "tests/fuzz/conversion.py",
-    "JSON bodies, queries and headers of each route": "tests/contract/server/test_robustness.py",
+    "JSON bodies, queries and headers of each route": "tests/contract/server/routes/test_robustness.py",
     "schemas of chats": "tests/unit/chat/test_output_schema.py",
     "answers of models": "tests/unit/chat/test_parsing.py",
     "responses of services": "tests/contract/client/test_wrong_typed_responses.py",

@@ -17,7 +17,7 @@ import maas_client as maas
 from maas_client.local.embedded_server import LocalServer, serve
 from maas_client.testing import Fault, FaultPlan
 from tests.contract.server.conftest import PLAIN_HTTP, Azure, chats
-from tests.contract.server.test_serve_command import fails, serving
+from tests.contract.server.processes.test_serve_command import fails, serving
 
 
 @contextmanager

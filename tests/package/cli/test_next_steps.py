@@ -18,7 +18,7 @@ from maas_client._messages import Call, Text
 from maas_client.cli import _messages
 from maas_client.local.embedded_server import LocalServer, serve
 
-TRAIN = Path(__file__).parents[2] / "examples/data/train.jsonl"
+TRAIN = Path(__file__).parents[3] / "examples/data/train.jsonl"
 Run = Callable[..., tuple[int, str, str]]
 
 

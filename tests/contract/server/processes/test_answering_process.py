@@ -15,7 +15,7 @@ import pytest
 from maas_client import cli
 from maas_client.local.embedded_server import LocalServer, serve
 from tests.contract.server.conftest import Azure
-from tests.contract.server.test_chat import frames
+from tests.contract.server.routes.test_chat import frames
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.slow

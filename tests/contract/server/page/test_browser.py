@@ -11,7 +11,7 @@ import pytest
 
 from maas_client.local.embedded_server import serve
 from maas_client.local.services.chat_engines import ChatChunk
-from tests.contract.server.test_page import SESSION, SESSION_PAGE, add_session
+from tests.contract.server.page.test_page import SESSION, SESSION_PAGE, add_session
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="the package playwright is not installed"

@@ -222,7 +222,7 @@ def test_acknowledged_jobs_survive_kill(state, start):
 def test_state_of_an_earlier_version_is_opened(tmp_path, version):
     """The state was written by that version: jobs, models and files are there, and new jobs run."""
     state = tmp_path / "state"
-    shutil.copytree(Path(__file__).parents[2] / "fixtures" / "stores" / version, state)
+    shutil.copytree(Path(__file__).parents[3] / "fixtures" / "stores" / version, state)
     state.chmod(0o700)
     script = state / "state.sql"
     database = sqlite3.connect(state / "facts.db")

@@ -33,7 +33,7 @@ from maas_client.errors import (
 )
 from tests.contract.server.conftest import PLAIN_HTTP
 
-DATA = Path(__file__).parents[3] / "examples/data/train.jsonl"
+DATA = Path(__file__).parents[4] / "examples/data/train.jsonl"
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and modes are posix")
 
 

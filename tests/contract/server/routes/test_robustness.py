@@ -20,7 +20,7 @@ from maas_client.local.services.chat_engines import ChatChunk
 from maas_client.wire import azureml
 from maas_client.wire.operation import expand_path
 from tests.contract.server.conftest import PLAIN_HTTP, WS, Azure, chats
-from tests.contract.server.test_security import IMPLEMENTED, VALUES
+from tests.contract.server.routes.test_security import IMPLEMENTED, VALUES
 from tests.fuzz import parsers
 
 values = st.recursive(

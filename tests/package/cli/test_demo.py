@@ -111,7 +111,7 @@ def test_short_training_has_rows_of_every_fact() -> None:
 def test_installation_into_a_log_reports_its_size(tmp_path: Path) -> None:
     """``make demo`` with a Python that only waits: pip takes minutes where the connection is slow."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        (tmp_path / name).write_bytes((Path(__file__).parents[2] / name).read_bytes())
+        (tmp_path / name).write_bytes((Path(__file__).parents[3] / name).read_bytes())
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     (tmp_path / ".venv").mkdir()

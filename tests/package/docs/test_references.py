@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "maas_client"
 SECTION = re.compile(
     r"docs/azure-http\.md[,\s]+sections?\s+(\d+(?:\.\d+)?(?:(?:,? and |, |-| to )\d+(?:\.\d+)?)*)"

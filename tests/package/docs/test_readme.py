@@ -15,7 +15,7 @@ import yaml
 from maas_client import cli
 from maas_client.local.embedded_server import LocalServer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "README.md").read_text("utf-8")
 PAGES = (
     "README.md",

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.server.conftest import chats
-from tests.contract.server.test_restart import points, wait_for_exit, worker_pids
-from tests.contract.server.test_restart import start as start  # the fixture
-from tests.contract.server.test_restart import state as state  # the fixture
+from tests.contract.server.processes.test_restart import points, wait_for_exit, worker_pids
+from tests.contract.server.processes.test_restart import start as start  # the fixture
+from tests.contract.server.processes.test_restart import state as state  # the fixture
 
 pytest.importorskip("torch")
 pytestmark = [

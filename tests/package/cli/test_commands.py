@@ -17,7 +17,7 @@ import pytest
 from maas_client import cli
 from maas_client.local.embedded_server import LocalServer
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "data"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "data"
 TRAIN, VALIDATION = str(EXAMPLES / "train.jsonl"), str(EXAMPLES / "validation.jsonl")
 Run = Callable[..., tuple[int, str, str]]
 

@@ -19,7 +19,7 @@ from maas_client.local.resources.errors import ApiError
 from maas_client.wire import openai_service
 from maas_client.wire.operation import Operation, Plane, expand_path
 from tests.contract.server.conftest import LOGIN_FORM, WS, Azure, chats
-from tests.contract.server.test_parameter_effects import operations
+from tests.contract.server.routes.test_parameter_effects import operations
 
 ROUTES = sorted(
     {

@@ -20,7 +20,7 @@ from maas_client.errors import NotFoundError
 from maas_client.types import Job, JobEvent
 
 UNUSED_URL = "http://127.0.0.1:1"
-TRAIN = str(Path(__file__).parents[2] / "examples" / "data" / "train.jsonl")
+TRAIN = str(Path(__file__).parents[3] / "examples" / "data" / "train.jsonl")
 
 
 @pytest.mark.parametrize(

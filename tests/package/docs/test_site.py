@@ -17,7 +17,7 @@ from maas_client import _client, catalog, cli, errors, graders, testing, types
 from maas_client._settings import SETTINGS
 from maas_client.dataset.codes import all_codes
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.skipif(
     find_spec("mkdocs") is None, reason="the dependency group docs is not installed: make setup"

@@ -15,9 +15,9 @@ import pytest
 import maas_client as maas
 from maas_client import Client
 from tests.contract.server.conftest import chats
-from tests.contract.server.test_restart import Process, points, wait_for_exit, worker_pids
-from tests.contract.server.test_restart import start as start  # the fixture
-from tests.contract.server.test_restart import state as state  # the fixture
+from tests.contract.server.processes.test_restart import Process, points, wait_for_exit, worker_pids
+from tests.contract.server.processes.test_restart import start as start  # the fixture
+from tests.contract.server.processes.test_restart import state as state  # the fixture
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are posix")
 

@@ -13,7 +13,7 @@ COMMANDS = ["config", "models list", "models list --json", "--version", "validat
 
 @pytest.fixture(autouse=True)
 def _import_from_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
 
 
 def run(command: str, redirection: str = "", **options: object) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ from maas_client.local.embedded_server import LocalServer
 if sys.platform == "win32":
     pytest.skip("pseudo-terminals of POSIX", allow_module_level=True)
 
-TRAIN = str(Path(__file__).parents[2] / "examples" / "data" / "train.jsonl")
+TRAIN = str(Path(__file__).parents[3] / "examples" / "data" / "train.jsonl")
 Cue = tuple[str, str]
 
 

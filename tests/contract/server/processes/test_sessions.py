@@ -19,7 +19,7 @@ import pytest
 import maas_client as maas
 from maas_client import local
 from tests.contract.server.conftest import PLAIN_HTTP
-from tests.contract.server.test_restart import wait_for_exit, worker_pids
+from tests.contract.server.processes.test_restart import wait_for_exit, worker_pids
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="signals are posix"),
