@@ -214,10 +214,14 @@ class SecurityMiddleware:
         ):
             return
         if not any(is_valid_token(self._policy.secret, s) for s in credentials):
-            of = f"endpoint {endpoint[1]}" if endpoint else "this server"
+            if endpoint:
+                of = f"endpoint {endpoint[1]}"
+                advice = f"Its keys: maas-client deployments keys {endpoint[1]} --show"
+            else:
+                of, advice = "this server", "Its key is in server.json, in its state directory."
             raise ApiError(
                 401, "InvalidAuthenticationToken",
-                f"The credential is not a key of {of}, and no token that this server issued.",
+                f"The credential is not a key of {of}, and no token that this server issued. {advice}",
                 headers={"WWW-Authenticate": _challenge(path, "invalid_token")},
             )  # fmt: skip
 

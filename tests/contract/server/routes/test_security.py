@@ -186,7 +186,9 @@ def test_api_key_excludes_other_credentials():
     with serve(engine="instant", api_key="the-right-key-of-this-server") as server:
         wrong, right = Azure(server.url), Azure(server.url)
         right.http.headers["Authorization"] = "Bearer the-right-key-of-this-server"
-        assert wrong.arm("GET", "").status_code == 401
+        refused = wrong.arm("GET", "")
+        assert refused.status_code == 401
+        assert "server.json" in refused.json()["error"]["message"]
         assert right.arm("GET", "").status_code == 200
         base, sas = right.container()
         block = {"x-ms-blob-type": "BlockBlob"}
@@ -203,7 +205,9 @@ def test_api_key_excludes_other_credentials():
         assert right.job("keyed") == "Completed"
         uri = right.deploy("e1", right.model_id("keyed"))
         keys = right.arm("POST", "/serverlessEndpoints/e1/listKeys").json()
-        assert wrong.chat(uri, "hi").status_code == 401
+        refused = wrong.chat(uri, "hi")
+        assert refused.status_code == 401
+        assert "maas-client deployments keys " in refused.json()["error"]["message"]
         wrong.http.headers["Authorization"] = keys["primaryKey"]
         assert wrong.chat(uri, "hi").status_code == 200
         assert (
