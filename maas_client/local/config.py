@@ -84,8 +84,8 @@ class ServerConfig:
     """``auto`` answers with unquantised weights, ``int8`` with linear layers in eight bits (CPU only)."""
     api_key: str | None = field(default=None, repr=False)
     """None: every non-empty credential is accepted (loopback only)."""
-    threads: int = field(default_factory=usable_cores)
-    """CPU threads of each training process."""
+    threads: int | None = None
+    """CPU threads of each training process; None: one per core, which jobs at the same time divide."""
     max_jobs: int = 1
     """Jobs that run at the same time."""
     retention_days: float | None = None
@@ -127,6 +127,18 @@ class ServerConfig:
     cancel_grace_s: float = 3.0
     """Seconds a worker gets to stop after its job was cancelled; then it is killed."""
 
+    @property
+    def process_threads(self) -> int:
+        """Return the CPU threads of a process that works alone."""
+        return usable_cores() if self.threads is None else self.threads
+
+    @property
+    def job_threads(self) -> int:
+        """Return the CPU threads of each job, if as many jobs run as may run at the same time."""
+        if self.threads is not None:
+            return self.threads
+        return max(1, usable_cores() // max(1, self.max_jobs))
+
     def required_examples(self, dialect: Dialect) -> int:
         """Return how many training examples a job needs."""
         if self.min_examples is not None:
@@ -135,7 +147,7 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         for name, value, least in (
-            ("threads", self.threads, 1),
+            ("threads", 1 if self.threads is None else self.threads, 1),
             ("max_jobs", self.max_jobs, 0),  # with 0, jobs stay queued
             ("min_examples", self.min_examples or 0, 0),
         ):

@@ -28,7 +28,6 @@ from maas_client.local.config import (
     check_extra_installed,
     check_precision,
 )
-from maas_client.local.machine.hardware import usable_cores
 
 if TYPE_CHECKING:
     from maas_client._client import AsyncClient, Client
@@ -347,8 +346,8 @@ def serve(
         state_dir: The folder for jobs, models and logs, which is kept. None (default): a temporary folder
             that is deleted when the server stops.
         api_key: The key that requests must carry. None (default): every non-empty credential is accepted.
-        threads: CPU threads of each training process. None (default): one per
-            core that this process may use; hyperthreads and more than a container's CPU limit gain nothing.
+        threads: CPU threads of each training process. None (default): the cores that this process may use,
+            divided by ``max_jobs``; hyperthreads and more than a container's CPU limit gain nothing.
         max_jobs: Jobs that run at the same time. Others wait in a queue. Default: 1.
         cache_dir: The folder with pulled base weights. None (default): the user's cache folder.
         tls: True: serve HTTPS with a certificate of the state directory's own CA. Default: False.
@@ -406,7 +405,7 @@ def serve(
         device=device,
         precision=precision,
         api_key=api_key,
-        threads=usable_cores() if threads is None else threads,
+        threads=threads,
         max_jobs=max_jobs,
         cache_dir=Path(os.fspath(cache_dir)) if cache_dir is not None else None,
         durable=not is_temporary,

@@ -107,7 +107,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=_positive,
         metavar="N",
-        help="threads per training process (default: one per core)",
+        help="threads per training process (default: the cores divided by --max-jobs)",
     )
     parser.add_argument(
         "--max-jobs",
@@ -266,7 +266,6 @@ def _config(args: argparse.Namespace) -> ServerConfig:
         check_precision,
     )
     from maas_client.local.fault_plan import FaultPlan
-    from maas_client.local.machine.hardware import usable_cores
 
     settings = Settings.load(state_dir=args.state_dir, engine=args.engine, precision=args.precision)
     engine = settings.require("engine").lower()
@@ -286,7 +285,7 @@ def _config(args: argparse.Namespace) -> ServerConfig:
         device=args.device,
         precision=precision,
         api_key=_key(args.api_key, folder),
-        threads=args.threads or usable_cores(),
+        threads=args.threads,
         max_jobs=args.max_jobs,
         retention_days=args.retention,
         idle_timeout_s=args.idle_timeout,

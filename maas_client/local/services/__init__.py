@@ -74,7 +74,7 @@ class Services:
             self.rate_limiter = RateLimiter(self.azure_limits)
             self.deployments = Deployments(self.store, self.base_for, self.azure_limits)
             uses_torch = config.engine == "peft"
-            self.compute = ProcessPool(root, config.threads, config.device, warm=uses_torch)
+            self.compute = ProcessPool(root, config.process_threads, config.device, warm=uses_torch)
             self.timetable = (
                 Timetable(self.jobs, self.deployments, self.files, config)
                 if config.control

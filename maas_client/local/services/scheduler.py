@@ -169,7 +169,7 @@ class Scheduler:
         other.
         """
         is_tiny = self._jobs.get(ref).body["base"]["name"] == "tiny"
-        return 1 if is_tiny else self._config.threads
+        return 1 if is_tiny else self._config.job_threads
 
     def _job_ended(self, ref: JobRef, _: asyncio.Task[None]) -> None:
         self._running.pop(ref, None)

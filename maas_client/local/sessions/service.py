@@ -113,7 +113,7 @@ class Sessions:
             "base": base,
             "lora_config": lora,
             "device": self._config.device,
-            "threads": self._config.threads,
+            "threads": self._config.process_threads,
             "folder": str(self.records.folder(session_id)),
             "fingerprint": _fingerprint(base, lora),
             "log": str(self._files.log_path(session_id.removeprefix(PREFIX))),

@@ -27,7 +27,7 @@ def list_permissions(context: RequestContext) -> dict[str, Any]:
 def list_core_usage(context: RequestContext) -> dict[str, Any]:
     """GET the cores that this server may use, and how many its running jobs use."""
     services = context.services
-    limit = services.config.threads
+    limit = services.config.process_threads
     used = min(limit, services.scheduler.cores_in_use())
     location = context.path_params["location"]
     return {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from maas_client.local import config as local_config
 from maas_client.local.machine.hardware import usable_cores, usable_memory
 
 needs_cpu_mask = pytest.mark.skipif(
@@ -103,3 +104,16 @@ def test_memory_limit_of_a_control_group_limits_the_memory(
 def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU mask of two processors: machines that run the tests may have others."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+
+
+@pytest.mark.parametrize(
+    ("cores", "max_jobs", "threads", "expected"),
+    [(8, 1, None, 8), (8, 3, None, 2), (2, 4, None, 1), (4, 0, None, 4), (2, 4, 3, 3)],
+)
+def test_jobs_at_the_same_time_divide_the_cores(
+    cores: int, max_jobs: int, threads: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_config, "usable_cores", lambda: cores)
+    config = local_config.ServerConfig(Path("state"), max_jobs=max_jobs, threads=threads)
+    assert config.job_threads == expected
+    assert config.process_threads == (threads or cores), "answering works alone"
