@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maas_client._argument_types import check_type
+from maas_client._files.small_file import read_small_file
 from maas_client._messages import Argument, Text
 from maas_client._secret import Secret
-from maas_client._small_file import read_small_file
 from maas_client.errors import ConfigError
 
 

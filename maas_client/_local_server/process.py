@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from maas_client import _settings, errors
 from maas_client._argument_types import check_type
-from maas_client._file_lock import try_lock
+from maas_client._files.file_lock import try_lock
 from maas_client._local_server.probe import find_default_server
 from maas_client._local_server.record import (
     KEEP_FILE,

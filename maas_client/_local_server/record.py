@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from maas_client._file_lock import try_lock
+from maas_client._files.file_lock import try_lock
 from maas_client._secret import Secret, hide
 from maas_client._settings import Settings
 from maas_client.errors import ConfigError

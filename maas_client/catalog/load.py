@@ -15,8 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from maas_client._package_data import PACKAGE, read_schema
-from maas_client._small_file import read_small_file
+from maas_client._files.package_data import PACKAGE, read_schema
+from maas_client._files.small_file import read_small_file
 from maas_client.catalog.model_info import (
     Architecture,
     HyperparameterRange,

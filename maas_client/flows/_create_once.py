@@ -16,7 +16,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from maas_client._file_lock import try_lock
+from maas_client._files.file_lock import try_lock
 from maas_client._messages import Call, Text
 from maas_client.errors import (
     AuthError,

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from maas_client._argument_types import check_type, checked
-from maas_client._small_file import read_small_file
+from maas_client._files.small_file import read_small_file
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.graders._formula import check_formula, evaluate_formula
 from maas_client.graders._metrics import REFUSED_METRICS, find_metric

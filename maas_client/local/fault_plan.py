@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from maas_client._small_file import read_small_file
+from maas_client._files.small_file import read_small_file
 from maas_client.errors import ConfigError
 
 _PLAN_HINT = 'Write a list such as [{"path": "/chat/completions", "status": 503}].'

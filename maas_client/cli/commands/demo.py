@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maas_client._package_data import example_data_dir
+from maas_client._files.package_data import example_data_dir
 from maas_client._settings import Settings
 from maas_client.cli._follow import follow_job
 from maas_client.cli._job_options import note_resolved_model

@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maas_client._file_lock import try_lock
+from maas_client._files.file_lock import try_lock
 from maas_client._local_server.record import LOCK_FILE
 from maas_client.errors import ConfigError
 from maas_client.local.state.files import explain_state_errors

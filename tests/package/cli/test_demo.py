@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from maas_client._package_data import example_data_dir
+from maas_client._files.package_data import example_data_dir
 from maas_client.cli.commands import demo
 from maas_client.local.embedded_server import serve
 

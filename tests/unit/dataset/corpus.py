@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from maas_client._package_data import read_schema
+from maas_client._files.package_data import read_schema
 
 Json = dict[str, Any]
 

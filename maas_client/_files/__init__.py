@@ -1,0 +1,1 @@
+"""Files: locks, small files that a user names, and the data files of the package."""
