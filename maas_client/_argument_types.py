@@ -2,6 +2,11 @@
 
 An argument of a wrong type must end in one sentence before anything is sent. Without the check, a wrong value
 that counts as false (``[]``, ``0``) would mean "not given", and ``force_new="no"`` would mean True.
+
+Annotations are read as texts. pydantic's ``TypeAdapter`` and ``validate_call`` would have to import what the
+annotations name. In strict mode (2.14) they also refuse a mapping that is no dict, and sets and views as lists
+of texts; they copy mappings, so that an argument is no longer the caller's object; they accept nan and integers
+of any size; and their messages contain the value, which may be a key.
 """
 
 from __future__ import annotations
