@@ -35,6 +35,8 @@ _HINTS = {
     ),
     501: "The local server does not implement this operation.",
 }
+_LASTING_FAILURES = frozenset({"model_unusable", "DeploymentFailed"})
+"""Codes of the local server for failures that do not pass by themselves."""
 _REDIRECT_HINT = "Check the address: a sign-in page or a gateway may be in front of the service."
 
 
@@ -74,7 +76,7 @@ def status_error(
         "hint": _REDIRECT_HINT if 300 <= status < 400 else _HINTS.get(status),
     }
     # They name what is not implemented or cannot be loaded, and what to do.
-    if (status == 501 or details.code == "model_unusable") and details.message:
+    if (status == 501 or details.code in _LASTING_FAILURES) and details.message:
         attributes["hint"] = None
     if 300 <= status < 400:
         message = "the service redirects, and requests with a credential do not follow redirects"

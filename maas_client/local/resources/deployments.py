@@ -228,7 +228,9 @@ def served_model(deployment: Record) -> ServedModel:
 def check_ready(deployment: Record, name: str) -> None:
     """Raise ``ApiError`` (503) unless a deployment answers requests; ``name`` is for the message."""
     if deployment.state == "Failed":
-        raise ApiError(503, "DeploymentFailed", f"The {name} could not be started.")
+        problem = str(deployment.body.get("problem") or "the reason is not known").rstrip(".")
+        text = f"The {name} could not be started: {problem}. Delete it, and create it again."
+        raise ApiError(503, "DeploymentFailed", text)
     if deployment.state != "Succeeded" or unix_time() < (deployment.body.get("ready_at") or 0):
         raise not_ready_error(name)
 

@@ -85,6 +85,14 @@ def _complete_checkpoints(folder: Path, fingerprint: str) -> Iterator[tuple[Path
                 yield path, info
 
 
+def find_damaged(folder: Path, current: Checkpoint | None) -> int | None:
+    """Return the step of the newest checkpoint if it is damaged, so that ``current`` is used instead of it."""
+    newest = max((path.name for path in folder.glob("step-*")), default="")
+    if not newest or (current is not None and newest <= current.path.name):
+        return None
+    return None if atomic_folder.is_complete(folder / newest) else int(newest.removeprefix("step-"))
+
+
 def remove_stale(folder: Path, current: Checkpoint | None) -> None:
     """Delete checkpoints newer than ``current``: those of another run, and incomplete ones."""
     for path in folder.glob("step-*"):

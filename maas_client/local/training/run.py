@@ -357,6 +357,9 @@ def emit_start(setup: TrainingSetup, checkpoint: Checkpoint | None, emit: Emit) 
         emit_message(emit, matmul_choice.current().describe())
     if setup.config.processes > 1 or setup.config.deepspeed_stage:
         emit_message(emit, f"Runs in {setup.placement}.")
+    if damaged_step := checkpoints.find_damaged(setup.checkpoints_dir, checkpoint):
+        text = f"The checkpoint after step {damaged_step} is damaged."
+        emit_message(emit, text + ("" if checkpoint else " Training starts again."), "warning")
     if checkpoint is not None:
         text = f"Resumed after step {checkpoint.step} of {setup.progress.total_steps}."
         if checkpoint.extra["threads"] != torch.get_num_threads():

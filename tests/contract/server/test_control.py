@@ -132,8 +132,12 @@ def test_deployment_in_every_state(server: LocalServer, dialect: Dialect) -> Non
         name = f"{dialect}-{status.lower()}"
         server.control.add_deployment(name, model=model, status=status, dialect=dialect)
         if status != "Succeeded":
-            with pytest.raises(maas.ServiceError, match=r"not ready|could not be started"):
+            with pytest.raises(
+                maas.ServiceError, match=r"not ready|could not be started"
+            ) as caught:
                 client.chat.complete(name, question)
+            assert ("Delete it, and create it again." in str(caught.value)) is (status == "Failed")
+            assert ("Try again later" in str(caught.value)) is (status != "Failed")
         if status in ("Creating", "NotReady"):
             server.control.advance(HOUR_S)
         if status != "Failed":

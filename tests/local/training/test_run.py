@@ -190,11 +190,21 @@ def test_damaged_checkpoint_is_skipped(base: BaseWeights, data: Data, tmp_path: 
     run_job(spec(base, data, tmp_path / "whole", STEADY))
     out = tmp_path / "killed"
     run_job(spec(base, data, out, STEADY), lambda event: event.get("step") == 3)
-    newest = out / "checkpoints" / "step-00000002" / "state.safetensors"
+    folders = [out / "checkpoints" / f"step-0000000{step}" for step in (1, 2)]
+    newest = folders[1] / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-8] + b"12345678")
+    only = tmp_path / "only"
+    shutil.copytree(out, only)
+    shutil.rmtree(only / "checkpoints" / folders[0].name)
     events = run_job(spec(base, data, out, STEADY))
     assert events_of("started", events)[0]["resumed_from"] == 1
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
+    messages = [event["message"] for event in events_of("message", events)]
+    assert "The checkpoint after step 2 is damaged." in messages
+    events = run_job(spec(base, data, only, STEADY))
+    assert events_of("started", events)[0]["resumed_from"] is None
+    messages = [event["message"] for event in events_of("message", events)]
+    assert "The checkpoint after step 2 is damaged. Training starts again." in messages
 
 
 def test_changed_hyperparameters_ignore_old_checkpoints(

@@ -286,8 +286,11 @@ def test_every_service_failure_has_a_hint(server: ScriptedServer, status: int) -
     assert failed.value.hint
 
 
-def test_model_that_cannot_be_loaded_is_not_tried_again_later(server: ScriptedServer) -> None:
-    body = b'{"error":{"code":"model_unusable","message":"No base weights are in /b. Restore it."}}'
+@pytest.mark.parametrize("code", ["model_unusable", "DeploymentFailed"])
+def test_failure_that_lasts_is_not_tried_again_later(server: ScriptedServer, code: str) -> None:
+    body = json.dumps(
+        {"error": {"code": code, "message": "No base weights are in /b. Restore it."}}
+    ).encode()
     server.script = [b"HTTP/1.1 500 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
     with (
         Client.local(url=server.url, max_retries=0) as client,
