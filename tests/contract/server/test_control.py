@@ -136,7 +136,7 @@ def test_deployment_in_every_state(server: LocalServer, dialect: Dialect) -> Non
                 maas.ServiceError, match=r"not ready|could not be started"
             ) as caught:
                 client.chat.complete(name, question)
-            assert ("Delete it, and create it again." in str(caught.value)) is (status == "Failed")
+            assert ("Delete it, and create it again" in str(caught.value)) is (status == "Failed")
             assert status != "Failed" or "Try again later" not in str(caught.value)
         if status in ("Creating", "NotReady"):
             server.control.advance(HOUR_S)
