@@ -68,8 +68,8 @@ def score_answer(line: int, expected: Answer, actual: Answer) -> AnswerScore:
     """Return the scores of one answer, with both texts."""
     return AnswerScore(
         line=line,
-        want=expected.as_text,
-        got=actual.as_text,
+        expected=expected.as_text,
+        answer=actual.as_text,
         exact=is_exact_match(expected, actual),
         token_f1=token_f1(expected.as_text, actual.as_text),
     )
@@ -84,7 +84,7 @@ def aggregate_scores(answers: Sequence[AnswerScore]) -> Scores:
         answers=count,
         exact_match=sum(answer.exact for answer in answers) / count if count else 0.0,
         token_f1=sum(answer.token_f1 for answer in answers) / count if count else 0.0,
-        labels=label_scores([(answer.want, answer.got) for answer in answers]),
+        labels=label_scores([(score.expected, score.answer) for score in answers]),
         grade=sum(grades) / len(grades) if grades else None,
         pass_rate=sum(passed) / len(passed) if passed else None,
     )

@@ -275,7 +275,7 @@ async def _grade(
 def _with_baseline(score: AnswerScore, baseline: AnswerScore) -> AnswerScore:
     return score.model_copy(
         update={
-            "baseline": baseline.got,
+            "baseline": baseline.answer,
             "baseline_exact": baseline.exact,
             "baseline_token_f1": baseline.token_f1,
             "baseline_grade": baseline.grade,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, computed_field, model_validator
 
 from maas_client.types._api_model import ApiModel
 from maas_client.types.report import ValidationReport
@@ -28,7 +28,7 @@ class Dataset(ApiModel):
         sha256: The SHA-256 of the file in hexadecimal; None if it was not uploaded by this library.
         status: The service's own status (``processed`` on foundry); None on azureml.
         created_at: When it was created; None if the service does not report it.
-        already_there: True if ``upload`` found the same file on the service and sent nothing.
+        attached: True if ``upload`` found the same file on the service and sent nothing.
         raw: The service's response, unchanged.
     """
 
@@ -43,7 +43,21 @@ class Dataset(ApiModel):
     sha256: str | None = None
     status: str | None = None
     created_at: datetime | None = None
-    already_there: bool = False
+    attached: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older_name(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "already_there" not in values:
+            return values
+        values = {"attached": values["already_there"], **values}
+        return {name: value for name, value in values.items() if name != "already_there"}
+
+    @computed_field  # type: ignore[prop-decorator]  # as in pydantic's documentation
+    @property
+    def already_there(self) -> bool:
+        """The name of ``attached`` in version 0.2, also in JSON."""
+        return self.attached
 
     _path: Path | None = PrivateAttr(default=None)
     _report: ValidationReport | None = PrivateAttr(default=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import AliasChoices, Field, computed_field
 
 from maas_client.types._api_model import FrozenModel, html_table
 
@@ -16,8 +16,8 @@ class AnswerScore(FrozenModel):
 
     Attributes:
         line: The row's line in the file, from 1.
-        want: The expected answer: the row's last assistant message.
-        got: The deployment's answer.
+        expected: The expected answer: the row's last assistant message.
+        answer: The deployment's answer.
         exact: True if both are equal, apart from white space at the ends. Tool calls are compared by name and
             arguments.
         token_f1: The F1 score of the words of both (as in SQuAD), from 0 to 1, without case and
@@ -31,8 +31,8 @@ class AnswerScore(FrozenModel):
     """
 
     line: int
-    want: str
-    got: str
+    expected: str = Field(validation_alias=AliasChoices("expected", "want"))
+    answer: str = Field(validation_alias=AliasChoices("answer", "got"))
     exact: bool
     token_f1: float
     baseline: str | None = None
@@ -41,6 +41,18 @@ class AnswerScore(FrozenModel):
     grade: float | None = None
     passed: bool | None = None
     baseline_grade: float | None = None
+
+    @computed_field  # type: ignore[prop-decorator]  # as in pydantic's documentation
+    @property
+    def want(self) -> str:
+        """The name of ``expected`` in version 0.2, also in JSON."""
+        return self.expected
+
+    @computed_field  # type: ignore[prop-decorator]  # as above
+    @property
+    def got(self) -> str:
+        """The name of ``answer`` in version 0.2, also in JSON."""
+        return self.answer
 
 
 class LabelScores(FrozenModel):

@@ -57,7 +57,7 @@ def _upload(args: argparse.Namespace) -> int:
             ignore=tuple(args.ignore),
             progress=_print_progress if sys.stderr.isatty() else None,
         )
-    if dataset.already_there:
+    if dataset.attached:
         print_note("the same file was uploaded before; nothing was sent")
     print_fields(args, _fields(dataset), dataset)
     return 0

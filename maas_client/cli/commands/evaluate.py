@@ -128,8 +128,8 @@ def format_answers(evaluation: Evaluation, count: int) -> str:
     parts = []
     for answer in lowest:
         rows = [
-            ["expected", _truncate(answer.want)],
-            [evaluation.deployment, _truncate(answer.got)],
+            ["expected", _truncate(answer.expected)],
+            [evaluation.deployment, _truncate(answer.answer)],
         ]
         if answer.baseline is not None:
             rows.append([evaluation.baseline or "baseline", _truncate(answer.baseline)])

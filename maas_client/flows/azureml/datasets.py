@@ -48,7 +48,7 @@ async def _upload(io: IO, request: UploadRequest, size: int, version: str) -> Da
         request = replace(request, name=name)
     existing = await _find(io, request, version)
     path = None if existing is None else _blob_path(existing.properties.data_uri)
-    path, already_there = await blob_upload.upload_file(io, request, blob_path=path)
+    path, attached = await blob_upload.upload_file(io, request, blob_path=path)
     if existing is None:
         existing = await _register(io, request, path, size, version)
     return to_dataset(existing, request.name, version).model_copy(
@@ -56,7 +56,7 @@ async def _upload(io: IO, request: UploadRequest, size: int, version: str) -> Da
             "sha256": request.sha256,
             "filename": request.path.name,
             "bytes": size,
-            "already_there": already_there,
+            "attached": attached,
         }
     )
 

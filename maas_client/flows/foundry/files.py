@@ -45,7 +45,7 @@ async def upload(io: IO, request: UploadRequest) -> Dataset:
     is_multipart = size >= multipart_threshold
     timeout_s = multipart_upload.upload_timeout_s(size)
     async with machine_lock(io, f"file {request.sha256}", timeout_s=timeout_s):
-        file, already_there = await _store(io, request, size, is_multipart=is_multipart)
+        file, attached = await _store(io, request, size, is_multipart=is_multipart)
     dataset = to_dataset(file)
     if not request.has_default_name and dataset.name != request.name:
         _log.warning(
@@ -58,7 +58,7 @@ async def upload(io: IO, request: UploadRequest) -> Dataset:
         update={
             "sha256": request.sha256,
             "bytes": size,
-            "already_there": already_there,
+            "attached": attached,
         }
     )
 

@@ -196,7 +196,7 @@ def test_equal_bytes_under_a_given_name_are_one_version(server: LocalServer, dat
     with server.client() as client:
         first = client.datasets.upload(data, name="mine", ignore=LENIENT)
         second = client.datasets.upload(copy, name="mine", ignore=LENIENT)
-        assert (first.id, first.name, second.already_there) == (second.id, "mine", True)
+        assert (first.id, first.name, second.attached) == (second.id, "mine", True)
         assert client.datasets.get("mine").filename == data.name
 
 
@@ -214,7 +214,7 @@ def test_version_of_an_earlier_release_is_found(server: LocalServer, data: Path)
         size = data.stat().st_size
         run_sync(datasets._register(client._io, request, path, size, sha256[:16]))
         dataset = client.datasets.upload(data.rename(data.with_name("train.json")), ignore=LENIENT)
-        assert dataset.already_there
+        assert dataset.attached
         assert (dataset.uri or "").endswith(path)
 
 

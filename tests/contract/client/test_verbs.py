@@ -38,7 +38,7 @@ async def test_fine_tune_deploy_and_chat(client: Any, train: Path) -> None:
     assert text == reply.choices[0].message.content
     again = await client.fine_tune(train, model="Phi-3-mini", deploy="road")
     assert again.job.attached
-    assert again.dataset.already_there
+    assert again.dataset.attached
     assert again.deployment.id == result.deployment.id
     await client.deployments.delete("road")
 
@@ -232,7 +232,7 @@ async def test_large_file_is_uploaded_in_blocks(client: Any, tmp_path: Path) -> 
     progress: list[tuple[int, int]] = []
     deployment = await client.datasets.upload(path, progress=lambda a, b: progress.append((a, b)))
     assert deployment.sha256
-    if not deployment.already_there:
+    if not deployment.attached:
         assert progress[-1] == (path.stat().st_size, path.stat().st_size)
 
 

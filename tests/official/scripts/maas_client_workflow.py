@@ -40,7 +40,7 @@ def run_workflow(client: maas.Client, model: str, path: str) -> None:
     attached = client.fine_tune(path, model=model, deploy="ours")
     assert attached.job.id == result.job.id
     assert attached.job.attached
-    assert attached.dataset.already_there
+    assert attached.dataset.attached
     assert "6" in client.chat.complete("ours", MESSAGES).choices[0].message.content
     chunks = client.chat.stream("ours", MESSAGES)
     reply = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)

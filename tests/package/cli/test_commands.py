@@ -61,7 +61,7 @@ def test_fine_tune_again_attaches_to_the_same_job(run: Run) -> None:
     first, second = tuned(run), tuned(run)
     assert first["job"]["name"] == second["job"]["name"]  # type: ignore[index]
     assert second["job"]["attached"] is True  # type: ignore[index]
-    assert second["dataset"]["already_there"] is True  # type: ignore[index]
+    assert second["dataset"]["attached"] is True  # type: ignore[index]
     another = tuned(run, "--force-new")
     assert another["job"]["name"] != first["job"]["name"]  # type: ignore[index]
 

@@ -34,11 +34,11 @@ def make_request(path: Path, data: bytes) -> UploadRequest:
 async def test_blob_path_contains_the_hash(port: FakePort, tmp_path: Path) -> None:
     blobs = FakeBlobs(port)
     data = b'{"messages": []}\n'
-    path, already_there = await blob_upload.upload_file(
+    path, attached = await blob_upload.upload_file(
         port, make_request(tmp_path / "train.jsonl", data)
     )
     assert path == f"LocalUpload/{hashlib.sha256(data).hexdigest()}/data.jsonl"
-    assert not already_there
+    assert not attached
     content, meta = blobs.contents[path]
     assert content == data
     assert meta["x-ms-meta-upload_status"] == "completed"
@@ -52,8 +52,8 @@ async def test_stored_file_is_not_sent_again(port: FakePort, tmp_path: Path) -> 
     FakeBlobs(port)
     request = make_request(tmp_path / "t.jsonl", b"x" * 100)
     await blob_upload.upload_file(port, request)
-    _, already_there = await blob_upload.upload_file(port, request)
-    assert already_there
+    _, attached = await blob_upload.upload_file(port, request)
+    assert attached
     assert len(port.asked("blobs.put")) == 1
 
 
@@ -185,6 +185,6 @@ async def test_blob_without_the_hash_is_replaced(port: FakePort, tmp_path: Path)
     request = make_request(tmp_path / "t.jsonl", b"x" * 100)
     path, _ = await blob_upload.upload_file(port, request)
     blobs.contents[path] = (b"y" * 100, {"x-ms-meta-upload_status": "completed"})
-    _, already_there = await blob_upload.upload_file(port, request)
-    assert not already_there
+    _, attached = await blob_upload.upload_file(port, request)
+    assert not attached
     assert blobs.contents[path][0] == b"x" * 100

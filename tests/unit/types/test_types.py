@@ -11,6 +11,7 @@ from maas_client import types
 from maas_client.errors import ConfigError
 from maas_client.types import Dataset, Evaluation, Hyperparameters, Job, JobError, Model
 from maas_client.types._api_model import html_table
+from maas_client.types.evaluation import AnswerScore
 
 MODELS = [
     model
@@ -126,3 +127,18 @@ def test_html_table_escapes_and_skips_empty_values() -> None:
     assert "T&amp;T" in html
     assert "<th style='text-align:left'>c" not in html
     assert "<td style='text-align:left'>0" in html
+
+
+def test_names_of_version_0_2_stay_beside_the_newer_ones() -> None:
+    score = AnswerScore(line=1, expected="x", answer="y", exact=False, token_f1=0.0)
+    assert (score.want, score.got) == ("x", "y")
+    dataset = Dataset(id="i", name="n", attached=True)
+    assert dataset.already_there
+    for value in (score, dataset):
+        assert type(value).model_validate(value.model_dump()) == value
+        assert type(value).model_validate_json(value.model_dump_json()) == value
+    older = {"line": 1, "want": "x", "got": "y", "exact": False, "token_f1": 0.0}
+    assert AnswerScore.model_validate(older) == score
+    assert {"want", "got", "expected", "answer"} <= set(score.model_dump())
+    assert Dataset.model_validate({"id": "i", "name": "n", "already_there": True}) == dataset
+    assert dataset.model_dump_json().count("already_there") == 1

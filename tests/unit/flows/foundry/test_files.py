@@ -39,7 +39,7 @@ async def test_filename_contains_the_start_of_the_hash(path: Path) -> None:
     dataset = await files.upload(io, upload_request(path, SHA))
     assert io.files[0]["filename"] == f"tickets-{SHA[:8]}.jsonl"
     assert io.files[0]["purpose"] == "fine-tune"
-    assert (dataset.id, dataset.name, dataset.sha256, dataset.already_there) == (
+    assert (dataset.id, dataset.name, dataset.sha256, dataset.attached) == (
         "file-0",
         "tickets",
         SHA,
@@ -51,7 +51,7 @@ async def test_stored_file_is_not_sent_again(path: Path) -> None:
     io = Resource()
     await files.upload(io, upload_request(path, SHA))
     again = await files.upload(io, upload_request(path, SHA))
-    assert again.already_there
+    assert again.attached
     assert len(io.asked("files.create")) == 1
 
 
@@ -59,7 +59,7 @@ async def test_rejected_file_is_uploaded_again(path: Path) -> None:
     io = Resource()
     await files.upload(io, upload_request(path, SHA))
     io.files[0]["status"] = "error"
-    assert not (await files.upload(io, upload_request(path, SHA))).already_there
+    assert not (await files.upload(io, upload_request(path, SHA))).attached
 
 
 @pytest.mark.parametrize(
