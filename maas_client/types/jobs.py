@@ -59,7 +59,7 @@ class Job(SimulatableModel):
         finished_at: When the job reached its final status; None before that.
         trained_tokens: The number of tokens that were trained on (and billed); None if not reported.
         attached: True if ``create`` found this job instead of starting a new one.
-        studio_url: The job's page in Azure ML studio; None on foundry.
+        studio_url: The job's page in Azure ML studio; None on foundry and on the local server.
         raw: The service's response, unchanged.
     """
 

@@ -183,7 +183,7 @@ def _show(args: argparse.Namespace) -> int:
         (name, f"{source.id} {source.as_of}" if source else "", _format_value(value))
         for name, value, source in facts
     ]
-    print(align_columns(rows))
+    print(align_columns([("FACT", "SOURCE", "VALUE"), *rows]))
     sources = {source.id: source for _, _, source in facts if source}
     print_note("")
     print_note(align_columns([(s.id, f"{s.title}: {s.url}") for s in sources.values()]))

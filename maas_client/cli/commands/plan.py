@@ -202,8 +202,8 @@ def _print_comparison(plans: Sequence[Plan], epochs: int, *, has_file: bool) -> 
         rows.append([name.removeprefix("Standard_"), f"{gpu}, {size}", *cells])
     print(align_columns(rows))
     print(
-        "Memory is for each GPU, by formula. Time is an estimate: one process on each GPU (fine-tune --set "
-        f"processes=N)\nat {ASSUMED_UTILIZATION:.0%} of its published rate, without the additional work of "
+        "Memory is for each GPU, by formula. Time is an estimate without start-up: one process on each GPU "
+        f"(fine-tune --set processes=N)\nat {ASSUMED_UTILIZATION:.0%} of its published rate, without the additional work of "
         "DoRA and QLoRA (docs/reference/catalog.md); - if no rate is known."
     )
     print(recommend(plans, epochs))

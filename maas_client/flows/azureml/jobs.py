@@ -351,7 +351,10 @@ def _to_job(value: m.Job, name: str) -> Job:
     details = properties.fine_tuning_details
     status = properties.status or "Unknown"
     is_completed = statuses.is_succeeded(status)
-    studio = properties.services.get("Studio")
+    is_local = (
+        "maas_client.engine" in properties.properties
+    )  # Azure's studio does not know its jobs
+    studio = None if is_local else properties.services.get("Studio")
     return Job(
         id=value.id or name,
         name=value.name or name,

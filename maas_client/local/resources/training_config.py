@@ -297,7 +297,11 @@ def _check_combinations(hyperparameters: Mapping[str, Any], values: Mapping[str,
 def _unknown_name(name: str) -> ConfigError:
     matches = difflib.get_close_matches(name, [*_PARSERS, *_IGNORED_NAMES], n=1, cutoff=0.5)
     names = ", ".join(sorted(["method", *HYPERPARAMETERS]))
-    hint = f"Did you mean {matches[0]}?" if matches else f"The names are {names}."
+    hint = (
+        f"Did you mean {matches[0]}?"
+        if matches
+        else f"The names are {names}; docs/reference/training.md lists further settings."
+    )
     return ConfigError(f"unknown hyperparameter {name!r}", hint=hint)
 
 
