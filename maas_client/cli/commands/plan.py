@@ -202,9 +202,9 @@ def _print_comparison(plans: Sequence[Plan], epochs: int, *, has_file: bool) -> 
         rows.append([name.removeprefix("Standard_"), f"{gpu}, {size}", *cells])
     print(align_columns(rows))
     print(
-        "Memory is for each GPU, by formula. Time is an estimate without start-up: one process on each GPU "
-        f"(fine-tune --set processes=N)\nat {ASSUMED_UTILIZATION:.0%} of its published rate, without the additional work of "
-        "DoRA and QLoRA (docs/reference/catalog.md); - if no rate is known."
+        "Memory is for each GPU, by formula. Time is an estimate without start-up: one process on each GPU\n"
+        f"(fine-tune --set processes=N) at {ASSUMED_UTILIZATION:.0%} of its published rate, without the "
+        "additional work of DoRA and QLoRA (docs/reference/catalog.md); - if no rate is known."
     )
     print(recommend(plans, epochs))
 
