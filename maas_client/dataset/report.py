@@ -1,4 +1,4 @@
-"""From issues to the problems of a report.
+"""Locate issues in a file, and collect them as the problems of its report.
 
 First each issue becomes a ``Problem`` with line, column, byte offset, JSON pointer and message. Then the
 collector counts all problems of a file and lists as many as a report has room for.

@@ -19,7 +19,7 @@ from maas_client._settings import Settings
 from maas_client.dataset.sources import DataFile, DataSource, open_source, to_file
 from maas_client.errors import DatasetError
 from maas_client.flows import identifiers
-from maas_client.flows._files import absolute_path
+from maas_client.flows._file_parts import absolute_path
 from maas_client.flows._io import IO, Coro
 from maas_client.flows._requests import (
     UploadRequest,

@@ -13,7 +13,7 @@ from maas_client._display.interrupts import explain_interrupt
 from maas_client._display.progress import ProgressCallback, show_progress
 from maas_client.errors import BadRequestError, ConfigError, NotFoundError
 from maas_client.flows import identifiers
-from maas_client.flows._files import absolute_path
+from maas_client.flows._file_parts import absolute_path
 from maas_client.flows._io import IO, Coro
 from maas_client.flows._requests import (
     ModelUploadRequest,

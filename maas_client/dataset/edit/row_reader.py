@@ -1,4 +1,4 @@
-"""Reads the rows of a file of any type: JSON Lines, a JSON array, pretty-printed JSON or a table."""
+"""Read the rows of a file of any type: JSON Lines, a JSON array, pretty-printed JSON or a table."""
 
 from __future__ import annotations
 

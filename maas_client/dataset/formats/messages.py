@@ -1,4 +1,4 @@
-"""Turns of other formats as messages: speakers, calls, results, tools, system texts."""
+"""Convert the turns of other formats to messages: speakers, calls, results, tools, system texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare two conversations: is one a slightly edited copy of the other, or a sibling from one template?
+"""Decide whether a conversation is an edited copy of another, or only comes from the same template.
 
 All messages count, except the system message and the tools, which many rows share. Two copies have most of
 their three-word sequences in common, as MinHash measures it, the same numbers and names in the question, and

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maas_client.errors import AuthError, ConflictError, NotFoundError, StatusError
-from maas_client.flows._files import CHUNK_BYTES, FileSlice, file_changed_error, reading
+from maas_client.flows._file_parts import CHUNK_BYTES, FileSlice, file_changed_error, reading
 from maas_client.flows._io import IO
 from maas_client.flows._requests import UploadRequest
 from maas_client.flows.azureml.workspace import authorized_container_url

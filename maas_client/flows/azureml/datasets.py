@@ -10,7 +10,7 @@ from typing import Any
 from maas_client.errors import NotFoundError
 from maas_client.flows import _arm
 from maas_client.flows._create_once import create_once, machine_lock
-from maas_client.flows._files import reading
+from maas_client.flows._file_parts import reading
 from maas_client.flows._io import IO
 from maas_client.flows._requests import UploadRequest
 from maas_client.flows.azureml import blob_upload

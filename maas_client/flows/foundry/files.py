@@ -13,7 +13,7 @@ from maas_client import catalog
 from maas_client.errors import DatasetError, MaasError, NotFoundError, ServiceError, StatusError
 from maas_client.flows._arm import poll_intervals
 from maas_client.flows._create_once import create_once, machine_lock
-from maas_client.flows._files import FileSlice, reading
+from maas_client.flows._file_parts import FileSlice, reading
 from maas_client.flows._io import IO
 from maas_client.flows._requests import UploadRequest, catalog_override
 from maas_client.flows.foundry import fingerprints, multipart_upload, upload_journal

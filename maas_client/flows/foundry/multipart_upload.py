@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from maas_client.errors import MaasError, ServiceError, StatusError
 from maas_client.flows._arm import is_transient
 from maas_client.flows._create_once import create_once
-from maas_client.flows._files import FileSlice, file_changed_error, reading
+from maas_client.flows._file_parts import FileSlice, file_changed_error, reading
 from maas_client.flows._io import IO
 from maas_client.flows._requests import UploadRequest
 from maas_client.flows.foundry.fingerprints import dated_base_url

@@ -1,6 +1,6 @@
-"""Key-value cache of a batch, right-aligned: every row's newest token is in the same column, and shorter rows
-are padded on the left.
+"""Key-value cache of a batch, right-aligned: the newest token of every row is in the same column.
 
+Shorter rows are padded on the left.
 Rows are added and removed between steps. A new token is written into preallocated columns, so that nothing is
 copied.
 """

@@ -224,8 +224,8 @@ class OperationRoute(BaseRoute):
                 context.json = await read_json(request)
                 check_fields(op, handler, context.json)
         response = await _run_handler(handler, context)
-        if unknown := self._services.directory.unknown_ids(context.path_params):
-            await anyio.to_thread.run_sync(self._services.directory.add, unknown)
+        if unknown := self._services.arm_resources.unknown_ids(context.path_params):
+            await anyio.to_thread.run_sync(self._services.arm_resources.add, unknown)
         response.headers.update(rate_limit_headers)
         if warning:
             response.headers["Warning"] = f'299 - "{warning}"'

@@ -1,4 +1,4 @@
-"""Parses a fine-tuning job as ARM writes it into a ``NewJob``."""
+"""Parse a fine-tuning job as ARM writes it into a ``NewJob``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parses a fine-tuning job as the OpenAI-shaped API writes it into a ``NewJob``.
+"""Parse a fine-tuning job as the OpenAI-shaped API writes it into a ``NewJob``.
 
 See docs/azure-http.md section 4.4.
 """

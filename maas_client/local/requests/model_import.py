@@ -1,4 +1,4 @@
-"""Registers models trained elsewhere from files in the workspace's storage, after loading them once.
+"""Register models trained elsewhere from files in the workspace's storage, after loading them once.
 
 A version is registered only after a separate process has loaded the files. The names of the files on disk
 are those that the loaders expect; each is checked against a pattern before it is used.

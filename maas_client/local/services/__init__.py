@@ -15,11 +15,11 @@ from maas_client._local_server.record import LOCK_FILE
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
 from maas_client.local.machine.child_processes import ProcessPool
+from maas_client.local.resources.arm_resources import ArmResources
 from maas_client.local.resources.assets import Assets
 from maas_client.local.resources.azure_limits import AzureLimits
 from maas_client.local.resources.blobs import BlobStore
 from maas_client.local.resources.deployments import DEPLOYMENT_KIND, Deployments, served_model
-from maas_client.local.resources.directory import ResourceDirectory
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.jobs import Jobs
 from maas_client.local.services.auto_delete import AutoDelete
@@ -67,7 +67,7 @@ class Services:
             opened.callback(self.store.close)
             self.secret = _load_or_create_secret(self.store)
             self.assets = Assets(self.store, config.region)
-            self.directory = ResourceDirectory(self.store)
+            self.arm_resources = ArmResources(self.store)
             self.blobs = BlobStore(self.store, self.files, durable=config.durable)
             self.jobs = Jobs(self.store, self.files)
             self.azure_limits = AzureLimits(enabled=config.realistic)

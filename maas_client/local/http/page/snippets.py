@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from maas_client.local.config import ServerConfig
-from maas_client.local.resources.directory import DEFAULT_SUBSCRIPTION
+from maas_client.local.resources.arm_resources import DEFAULT_SUBSCRIPTION
 from maas_client.wire import azureml, foundry, sessions
 from maas_client.wire.chat import CHAT_COMPLETE
 from maas_client.wire.operation import Operation, build_url

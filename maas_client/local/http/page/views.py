@@ -190,7 +190,7 @@ class Views:
 
     def _workspaces(self) -> dict[str, Workspace]:
         """Return the workspaces that requests have named, by id."""
-        ids = self.services.directory.list_ids("workspace", "")
+        ids = self.services.arm_resources.list_ids("workspace", "")
         matches = filter(None, map(_WORKSPACE_ID.match, ids))
         return {w.guid: w for w in (Workspace(*match.groups()) for match in matches)}
 

@@ -11,12 +11,12 @@ from maas_client.local.http.routes import (
     blob,
     blob_containers,
     chat,
-    directory,
     endpoints,
     jobs,
     mlflow,
     permissions,
     run_history,
+    subscriptions,
     workspace,
 )
 from maas_client.wire import arm_service as service_ops
@@ -44,7 +44,7 @@ TABLES = (
     ),
     RouteTable("", service_ops.CONTAINER_OPERATIONS, assets.HANDLERS),
     RouteTable("", service_ops.REGISTRY_OPERATIONS, workspace.HANDLERS),
-    RouteTable("", service_ops.DISCOVERY_OPERATIONS, directory.HANDLERS),
+    RouteTable("", service_ops.DISCOVERY_OPERATIONS, subscriptions.HANDLERS),
     RouteTable("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
     RouteTable("", artifact_ops.MLFLOW_OPERATIONS, mlflow.HANDLERS),
     RouteTable(

@@ -13,8 +13,8 @@ from maas_client.catalog import load_models as catalog_models
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import ENVELOPE, accepts, check_tags, stored_properties
 from maas_client.local.http.routes.arm import check_sku, list_page, system_data
-from maas_client.local.http.routes.directory import list_named
 from maas_client.local.http.routes.permissions import list_capacity_usage
+from maas_client.local.http.routes.subscriptions import list_named
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.foundry_deployments import (
     MAX_CAPACITY,

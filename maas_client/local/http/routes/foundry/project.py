@@ -12,8 +12,8 @@ from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts, check_tags
 from maas_client.local.http.routes.foundry.account import account_key
+from maas_client.local.resources.arm_resources import DEFAULT_SUBSCRIPTION
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
-from maas_client.local.resources.directory import DEFAULT_SUBSCRIPTION
 from maas_client.local.resources.errors import not_found, user_error
 from maas_client.local.resources.foundry_datasets import FoundryDatasets
 from maas_client.local.state.store import Record

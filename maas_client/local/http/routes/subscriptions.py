@@ -12,8 +12,8 @@ from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import page_of
 from maas_client.local.http.routes.workspace import workspace_to_json
+from maas_client.local.resources.arm_resources import DEFAULT_SUBSCRIPTION
 from maas_client.local.resources.assets import Workspace
-from maas_client.local.resources.directory import DEFAULT_SUBSCRIPTION
 from maas_client.wire import arm_service as ops
 from maas_client.wire.operation import Operation
 
@@ -29,7 +29,7 @@ def list_named(
     parent = path.rpartition("/providers/")[0] or path.rpartition("/")[0]
     if "account" in context.path_params:
         parent = path.rpartition("/")[0]
-    ids = context.services.directory.list_ids(kind, parent)
+    ids = context.services.arm_resources.list_ids(kind, parent)
     documents = [to_json(arm_id) for arm_id in ids]
     count = len(documents)
     return page_of(context, [(count - i, d) for i, d in enumerate(documents)], limit=limit)
@@ -48,7 +48,7 @@ def list_tenants(context: RequestContext) -> dict[str, Any]:
 
 def list_subscriptions(context: RequestContext) -> dict[str, Any]:
     """GET the subscriptions that requests have named, or the default one."""
-    ids = context.services.directory.list_ids("subscription", "")
+    ids = context.services.arm_resources.list_ids("subscription", "")
     names = [arm_id.rpartition("/")[2] for arm_id in ids] or [DEFAULT_SUBSCRIPTION]
     return {"value": [_subscription_to_json(name) for name in names], "nextLink": None}
 

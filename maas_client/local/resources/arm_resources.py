@@ -23,7 +23,7 @@ _SEGMENTS = (
 """Path parameter, the parameter of its parent, and the path from there."""
 
 
-class ResourceDirectory:
+class ArmResources:
     """Subscriptions, resource groups, workspaces, accounts and projects, by ARM id."""
 
     def __init__(self, store: Store) -> None:
