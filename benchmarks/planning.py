@@ -15,9 +15,10 @@ from typing import Any
 
 from _table import Row, main
 
+from maas_client._cores import usable_cores
 from maas_client._settings import Settings
 from maas_client.local import bases
-from maas_client.local.machine import hardware, model_architecture
+from maas_client.local.machine import model_architecture
 from maas_client.local.machine.child_processes import worker_environment
 from maas_client.local.planning import measure
 
@@ -84,10 +85,10 @@ def job(base: bases.BaseWeights, method: str, data: Path, out: Path, batch: int)
         "validation": None,
         "hyperparameters": {"method": method, "batch_size": batch},
         "out": str(out),
-        "threads": hardware.usable_cores(),
+        "threads": usable_cores(),
         "device": "cpu",
     }
-    env = worker_environment(hardware.usable_cores(), device="cpu")
+    env = worker_environment(usable_cores(), device="cpu")
     process = subprocess.run(
         [sys.executable, "-P", "-c", CHILD],
         input=json.dumps(spec),
@@ -142,7 +143,7 @@ def measure_all(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
                     row_stats,
                     batch_size=args.batch_size,
                     r=8,
-                    threads=hardware.usable_cores(),
+                    threads=usable_cores(),
                 )
                 memory = planned.peak_bytes / measured["peak_bytes"]
                 time = (

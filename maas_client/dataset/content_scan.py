@@ -7,8 +7,7 @@ again, as far as the report has room for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -16,14 +15,12 @@ from typing import Any
 from maas_client.dataset.block_validator import ValidRows
 from maas_client.dataset.codes import Severity
 from maas_client.dataset.issues import Issue
-from maas_client.dataset.parsing.json_scan import JsonError
 from maas_client.dataset.parsing.lines import Line, LineIndex
-from maas_client.dataset.parsing.strict_json import parse_json
 from maas_client.dataset.report import ProblemCollector, file_problem, row_problems
 from maas_client.dataset.rules.context import RuleContext
 from maas_client.dataset.scanners import Scanner
 from maas_client.dataset.scanners.duplicates import DuplicateScanner, RepeatedLineScanner
-from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner, ReadRows
+from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner, make_row_reader
 from maas_client.dataset.scanners.pii import PiiScanner
 from maas_client.dataset.scanners.quality import NulScanner, QualityScanner
 from maas_client.dataset.scanners.secrets import SecretScanner
@@ -44,6 +41,7 @@ def make_scanners(
     training_scanners: Sequence[Scanner] = (),
     has_validation_file: bool = True,
     service_splits: bool = False,
+    duplicates_process: Scanner | None = None,
 ) -> list[Scanner]:
     """Return new scanners for one file.
 
@@ -54,6 +52,7 @@ def make_scanners(
         training_scanners: for a validation file, the finished scanners of the training files.
         has_validation_file: a validation file will be compared with these rows.
         service_splits: the service takes its validation rows from this file.
+        duplicates_process: takes the place of the scanners for duplicates and near duplicates.
     """
     if not full:
         return [RepeatedLineScanner()]
@@ -64,18 +63,11 @@ def make_scanners(
         counter = PreferenceTokenScanner(load_token_counter(model), token_limits)
         return [RepeatedLineScanner(), SecretScanner(), PiiScanner(), NulScanner(), counter]
     share = context.limits.get_float("validation_split") if service_splits else None
-    duplicates = DuplicateScanner(
-        [scanner for scanner in training_scanners if isinstance(scanner, DuplicateScanner)]
-    )
-    near_scanners = [
-        scanner for scanner in training_scanners if isinstance(scanner, NearDuplicateScanner)
-    ]
     return [
-        duplicates,
-        NearDuplicateScanner(
-            duplicates,
-            training=near_scanners,
-            keep_pieces=has_validation_file and not training_scanners,
+        *(
+            [duplicates_process]
+            if duplicates_process
+            else _duplicate_scanners(training_scanners, has_validation_file=has_validation_file)
         ),
         SecretScanner(),
         PiiScanner(),
@@ -86,29 +78,20 @@ def make_scanners(
     ]
 
 
-def _row_reader(index: LineIndex, path: str) -> ReadRows:
-    """Return a function that reads rows of the file again. A scanner keeps it: it has no reference to it."""
-
-    def read_rows(numbers: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-        with suppress(OSError):  # a file that was removed meanwhile has nothing to compare
-            for line in index.read_lines(path, numbers):
-                row = _parse_row(line.data)
-                if row is not None:
-                    yield line.number, row
-
-    return read_rows
-
-
-def _parse_row(data: bytes) -> dict[str, Any] | None:
-    """Return the row of a line that was valid, or None: the file was changed meanwhile."""
-    try:
-        row = parse_json(data)
-    except JsonError:
-        return None
-    messages = row.get("messages") if isinstance(row, dict) else None
-    if not isinstance(messages, list) or not messages:
-        return None
-    return row if all(isinstance(message, dict) for message in messages) else None
+def _duplicate_scanners(
+    training_scanners: Sequence[Scanner], *, has_validation_file: bool
+) -> list[Scanner]:
+    exact = DuplicateScanner(
+        [scanner for scanner in training_scanners if isinstance(scanner, DuplicateScanner)]
+    )
+    near = NearDuplicateScanner(
+        exact,
+        training=[
+            scanner for scanner in training_scanners if isinstance(scanner, NearDuplicateScanner)
+        ],
+        keep_pieces=has_validation_file and not training_scanners,
+    )
+    return [exact, near]
 
 
 class ContentScan:
@@ -137,7 +120,7 @@ class ContentScan:
         listed: list[Issue] = []
         for scanner in self.scanners:
             if isinstance(scanner, NearDuplicateScanner):
-                scanner.read_rows = _row_reader(self.index, path)
+                scanner.read_rows = make_row_reader(self.index, path)
             listed += self._count(scanner.finish())
         by_line: dict[int, list[Issue]] = {}
         for issue in listed:

@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
 from math import inf
@@ -32,6 +32,12 @@ from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.service import ServiceRules
 from maas_client.dataset.scanners import Scanner
+from maas_client.dataset.scanners.duplicates_process import (
+    ProcessLostError,
+    fingerprint,
+    is_worthwhile,
+    start_duplicates_process,
+)
 from maas_client.dataset.sources import DataFile, DataSource, open_source
 from maas_client.errors import ConfigError
 from maas_client.types.report import FileReport, ValidationReport
@@ -90,31 +96,44 @@ def check_files(
             Text.format("{} is in {} and in {}", both[0], Argument("ignore"), Argument("warn")),
             hint="Leave it out of one of them.",
         )
-    reports, features = [], []
+    reports: list[FileReport] = []
+    features: list[RowFeatures] = []
     training_scanners: list[Scanner] = []
     files = [(source, False) for source in sources]
     files += [(validation, True)] if validation is not None else []
+
+    def check_file(
+        file: DataFile, *, is_validation_file: bool, duplicates_process: Scanner | None = None
+    ) -> None:
+        service_rules = ServiceRules(
+            context, is_validation_file=is_validation_file, service_splits=validation is None
+        )
+        collector = ProblemCollector(context, ignore, warn, share=1 / len(files))
+        scanners = make_scanners(
+            context,
+            full=options.content,
+            epochs=options.epochs,
+            training_scanners=training_scanners if is_validation_file else (),
+            has_validation_file=validation is not None,
+            service_splits=service_rules.service_splits,
+            duplicates_process=duplicates_process,
+        )
+        check = FileValidator(file, collector, service_rules, scanners)
+        reports.append(check.run(options.progress))
+        features.append(check.features)
+        # they read their files again, to compare the validation file
+        training_scanners.extend(scanners)
+
+    finds_duplicates = options.content and context.method != "DPO" and validation is None
     with ExitStack() as open_files:
         for source, is_validation_file in files:
-            service_rules = ServiceRules(
-                context, is_validation_file=is_validation_file, service_splits=validation is None
-            )
-            collector = ProblemCollector(context, ignore, warn, share=1 / len(files))
-            scanners = make_scanners(
-                context,
-                full=options.content,
-                epochs=options.epochs,
-                training_scanners=training_scanners if is_validation_file else (),
-                has_validation_file=validation is not None,
-                service_splits=service_rules.service_splits,
-            )
             file = open_files.enter_context(open_source(source))
-            check = FileValidator(file, collector, service_rules, scanners)
-            reports.append(check.run(options.progress))
-            features.append(check.features)
-            training_scanners += (
-                scanners  # they read their files again, to compare the validation file
-            )
+            if finds_duplicates and is_worthwhile(file.path):
+                with suppress(ProcessLostError):
+                    with start_duplicates_process(file.path) as process:
+                        check_file(file, is_validation_file=False, duplicates_process=process)
+                    continue
+            check_file(file, is_validation_file=is_validation_file)
     if options.content:
         _add_billed_tokens(
             reports, has_validation_file=validation is not None, epochs=options.epochs or 1
@@ -140,11 +159,6 @@ def _add_billed_tokens(
         total = sum(training[1:], training[0])
         billed = billed_tokens(total, counts[-1] if has_validation_file else None, epochs)
         reports[0].stats["billed_tokens"] = {**asdict(billed), "epochs": epochs}
-
-
-def _fingerprint(status: os.stat_result) -> tuple[int, ...]:
-    """Return values that differ after the file was written to or replaced by another one."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class ProgressThrottle:
@@ -236,7 +250,7 @@ class FileValidator:
         with open(self.path, "rb", buffering=0) as file:
             self._check_head(file, status.st_size)
             self._read(file, ProgressThrottle(progress, status.st_size))
-        changed = _fingerprint(status) != _fingerprint(os.stat(self.path))
+        changed = fingerprint(status) != fingerprint(os.stat(self.path))
         if changed or self.size != status.st_size:
             self._add_file_issue(Issue("FILE_CHANGED"))
         if not self.is_wrong_format:

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
+from maas_client._cores import usable_cores
 from maas_client._messages import Argument, Text
 from maas_client.catalog import load_limits
 from maas_client.errors import ConfigError, MissingExtraError
-from maas_client.local.machine.hardware import usable_cores
 
 if TYPE_CHECKING:
     from maas_client.local.fault_plan import FaultPlan

@@ -380,7 +380,7 @@ def _unknown(name: str, error: MaasError, rule: str) -> CheckResult:
 
 def check_machine(cache: Path, state: Path) -> Iterator[CheckResult]:
     """Check Python, the extras, torch, the base weights and the disk."""
-    from maas_client.local.machine.hardware import usable_cores
+    from maas_client._cores import usable_cores
 
     yield ok("maas-client", f"{__version__} in {Path(__file__).parents[2]}")
     yield ok("python", f"{platform.python_version()} at {sys.executable}, {platform.platform()}, "

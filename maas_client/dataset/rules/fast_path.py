@@ -5,59 +5,31 @@ The fast path is sound but not complete: a row that it accepts has no issue unde
 is not implemented twice: a sequence of roles is accepted if the full rules find no issue in a row made of
 it.
 
-An ordinary row is ``{"messages": [...]}`` of system, user and assistant messages with a role and a text.
-msgspec decodes it into typed objects and refuses unknown keys; counting quotes proves that no key occurs
-twice (see ``strict_json.py``).
+An ordinary row is ``{"messages": [...]}`` of system, user and assistant messages with a role and a text
+(``parsing/conversations.py``). Counting quotes proves that no key occurs twice (see ``strict_json.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from itertools import compress, repeat
 from operator import contains
-from types import GenericAlias
-from typing import Annotated, Any, Literal, overload
 
-import msgspec
-
+from maas_client.dataset.parsing.conversations import (
+    ROLES,
+    Conversation,
+    LazyRows,
+    Message,
+    MessageTypes,
+    contents_of,
+    decode_block,
+    decode_each,
+)
 from maas_client.dataset.parsing.prefilter import compile_pattern, decode_lines, join_lines
-from maas_client.dataset.parsing.strict_json import PARSE_ERRORS
 from maas_client.dataset.rules.chat import row_issues
 from maas_client.dataset.rules.context import TEMPLATE_TOKENS, TOKENS_BEGIN_WITH, RuleContext
 from maas_client.dataset.rules.row_features import RowFeatures
 
-Row = dict[str, Any]
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
-
-
-class _Message(msgspec.Struct, tag_field="role", forbid_unknown_fields=True, gc=False):
-    content: _Text
-
-
-class _System(_Message, tag="system"):
-    """A system message."""
-
-
-class _User(_Message, tag="user"):
-    """A user message."""
-
-
-class _Assistant(_Message, tag="assistant"):
-    """An assistant message."""
-
-
-class _Row(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    messages: list[
-        _System | _User | _Assistant
-    ]  # a list is decoded in four fifths of a tuple's time
-
-
-MessageTypes = tuple[type[_Message], ...]
-"""The roles of a row's messages."""
-Conversation = Sequence[_Message]
-_QUOTE = ord('"')
-_ROW_START = b'{"messages"'
 _MAX_CACHED_MESSAGES = 64
 """The roles of a longer conversation are not cached."""
 _MAX_CACHED_SEQUENCES = 4096
@@ -66,73 +38,6 @@ _ROW_QUOTES, _MESSAGE_QUOTES = 2, 8
 """Quotes around the keys and the texts: of a row, and of each of its messages."""
 _NEEDS_FULL_RULES = -(1 << 60)
 """In place of a quote count, which no row has: the full rules have to validate these roles."""
-_ROLES: dict[type[_Message], str] = {_System: "system", _User: "user", _Assistant: "assistant"}
-_SINGLE_ROLE_TYPES: dict[type[_Message], Any] = {
-    kind: msgspec.defstruct(
-        kind.__name__,
-        [("role", Literal[role]), ("content", _Text)],
-        forbid_unknown_fields=True,
-        gc=False,
-    )
-    for kind, role in _ROLES.items()
-}
-"""The messages for a position where only one role is allowed: there msgspec would accept a message
-without a tag, so the role is a normal field."""
-_ROLE_OF: dict[Any, str] = _ROLES | {
-    _SINGLE_ROLE_TYPES[kind]: role for kind, role in _ROLES.items()
-}
-_SYSTEM_TYPES = frozenset(kind for kind, role in _ROLE_OF.items() if role == "system")
-_DECODER = msgspec.json.Decoder(_Row)
-
-
-class LazyRows(Sequence[Row]):
-    """Accepted rows as plain JSON values, built only when they are read."""
-
-    def __init__(
-        self, conversations: Sequence[Conversation], contents: list[str] | None = None
-    ) -> None:
-        """``contents``: the texts of all messages of all conversations, if they are known."""
-        self.conversations = conversations
-        self._contents = contents
-        self._texts: list[list[str]] | None = None
-
-    def texts(self) -> list[list[str]]:
-        """Return the result of ``message_texts`` without building rows; cached for all scanners."""
-        if self._texts is None:
-            contents = self._contents or _contents_of(self.conversations)
-            texts, start = [], 0
-            for conversation in self.conversations:
-                end = start + len(conversation)
-                if type(conversation[0]) in _SYSTEM_TYPES:  # an accepted row has messages
-                    texts.append(contents[start:end])
-                else:
-                    texts.append(["", *contents[start:end]])
-                start = end
-            self._texts = texts
-        return self._texts
-
-    def __len__(self) -> int:
-        return len(self.conversations)
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
-        if isinstance(index, slice):
-            return LazyRows(self.conversations[index])
-        return _to_row(self.conversations[index])
-
-    def __iter__(self) -> Iterator[Row]:
-        return map(_to_row, self.conversations)
-
-
-def _contents_of(conversations: Sequence[Conversation]) -> list[str]:
-    return [message.content for conversation in conversations for message in conversation]
-
-
-def _to_row(conversation: Conversation) -> Row:
-    return {"messages": [{"role": _ROLE_OF[type(m)], "content": m.content} for m in conversation]}
 
 
 class PartitionResult:
@@ -172,9 +77,9 @@ class FastPath:
         types: list[MessageTypes] | None = None
         conversations = self._decode_uniform(lines)
         if conversations is None:
-            conversations = _decode_block(_DECODER, lines)
+            conversations = decode_block(lines)
             if conversations is None:
-                conversations, indices, undecided = _decode_each(lines)
+                conversations, indices, undecided = decode_each(lines)
                 lines = [lines[index] for index in indices]
             types = [tuple(map(type, conversation)) for conversation in conversations]
             is_uniform = (
@@ -183,7 +88,7 @@ class FastPath:
                 and types.count(types[0]) == len(types)
             )
             self._uniform = types[0] if is_uniform else None
-        contents = _contents_of(conversations)
+        contents = contents_of(conversations)
         suspects = self._rows_with_wrong_quotes(lines, conversations, types, contents)
         suspects |= _suspect_rows(conversations, contents)
         rows = LazyRows(conversations, contents)
@@ -207,7 +112,7 @@ class FastPath:
         """
         if self._uniform is None:
             return None
-        return _decode_block(_uniform_decoder(self._uniform), lines)
+        return decode_block(lines, self._uniform)
 
     def _rows_with_wrong_quotes(
         self,
@@ -238,13 +143,13 @@ class FastPath:
 
     def _validate_roles(self, types: MessageTypes) -> int:
         """Apply the full rules to a row made of these roles."""
-        row = {"messages": [{"role": _ROLES[kind], "content": "x"} for kind in types]}
+        row = {"messages": [{"role": ROLES[kind], "content": "x"} for kind in types]}
         codes = {issue.code for issue in row_issues(row, self.context)}
         if codes == {"CHAT_SYSTEM_MERGED"} and len(types) <= _MAX_CACHED_MESSAGES:
             self._merging.add(types)
         elif codes:
             return _NEEDS_FULL_RULES
-        self.features.add_roles(map(_ROLES.__getitem__, types))
+        self.features.add_roles(map(ROLES.__getitem__, types))
         return _ROW_QUOTES + _MESSAGE_QUOTES * len(types)
 
 
@@ -260,7 +165,7 @@ def _suspect_rows(conversations: Sequence[Conversation], contents: list[str]) ->
     }
 
 
-def _is_suspect(message: _Message) -> bool:
+def _is_suspect(message: Message) -> bool:
     text = message.content
     if TOKENS_BEGIN_WITH not in text:
         return text.isspace()
@@ -291,46 +196,6 @@ def _rows_with_unexplained_quotes(
     rows: set[int] = set()
     for start, end in ((0, half), (half, len(lines))):
         part = lines[start:end], expected[start:end], conversations[start:end]
-        if not _quotes_add_up(part[0], sum(part[1]), _contents_of(part[2])):
+        if not _quotes_add_up(part[0], sum(part[1]), contents_of(part[2])):
             rows |= _rows_with_unexplained_quotes(*part, first + start)
     return rows
-
-
-def _decode_block(decoder: Any, lines: list[bytes]) -> list[Conversation] | None:
-    """Decode a block at once, or return None if some lines are not ordinary rows.
-
-    One call for all lines also accepts a value that continues after a line feed, and two values on a line.
-    But if each line begins as a row does, which nothing inside a row can, then each line is one row.
-    """
-    try:
-        if all(map(bytes.startswith, lines, repeat(_ROW_START))):
-            rows = decoder.decode_lines(join_lines(lines))
-            if len(rows) == len(lines):
-                return [row.messages for row in rows]
-        return [row.messages for row in map(decoder.decode, lines)]
-    except PARSE_ERRORS:
-        return None
-
-
-def _decode_each(lines: list[bytes]) -> tuple[list[Conversation], list[int], list[int]]:
-    """Decode line by line; return the conversations, their indices, and those of all other lines."""
-    conversations: list[Conversation] = []
-    indices: list[int] = []
-    undecided = []
-    decode = _DECODER.decode
-    for index, line in enumerate(lines):
-        try:
-            conversations.append(decode(line).messages)
-        except PARSE_ERRORS:
-            undecided.append(index)
-        else:
-            indices.append(index)
-    return conversations, indices, undecided
-
-
-@lru_cache(maxsize=64)
-def _uniform_decoder(types: MessageTypes) -> msgspec.json.Decoder[Any]:
-    """Return a decoder for rows of exactly these roles."""
-    messages = GenericAlias(tuple, tuple(_SINGLE_ROLE_TYPES[kind] for kind in types))
-    row = msgspec.defstruct("Row", [("messages", messages)], forbid_unknown_fields=True, gc=False)
-    return msgspec.json.Decoder(row)

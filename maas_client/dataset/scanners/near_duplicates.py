@@ -13,11 +13,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain, compress, islice, repeat
 from operator import ne
 from typing import Any
 
 from maas_client.dataset.issues import Issue
+from maas_client.dataset.parsing.json_scan import JsonError
+from maas_client.dataset.parsing.lines import LineIndex
+from maas_client.dataset.parsing.strict_json import parse_json
 from maas_client.dataset.scanners import Row, message_texts
 from maas_client.dataset.scanners.duplicates import (
     DuplicateScanner,
@@ -223,11 +227,16 @@ class NearDuplicateScanner:
         self._lines: dict[int, int] = {}
         """By a piece's hash: the last line with the piece, and how often it was repeated."""
 
+    @property
+    def is_full(self) -> bool:
+        """Return whether no more rows are compared: from now on, ``finish`` can be called."""
+        return self._compared >= self._limit
+
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> tuple[Issue, ...]:
         """Store the rows, and the pairs that ``finish`` compares word by word."""
-        if self._compared >= self._limit:
+        if self.is_full:
             self._skipped += len(rows)
             self._release_pieces()
             return ()
@@ -409,3 +418,28 @@ def find_copies(
         for pair, places in changes.items():
             if places is not None and not any(map(slots.contain, places)):
                 yield pair
+
+
+def make_row_reader(index: LineIndex, path: str) -> ReadRows:
+    """Return a function that reads rows of the file again. A scanner keeps it: it has no reference to it."""
+
+    def read_rows(numbers: Iterable[int]) -> Iterator[tuple[int, Row]]:
+        with suppress(OSError):  # a file that was removed meanwhile has nothing to compare
+            for line in index.read_lines(path, numbers):
+                row = _parse_row(line.data)
+                if row is not None:
+                    yield line.number, row
+
+    return read_rows
+
+
+def _parse_row(data: bytes) -> Row | None:
+    """Return the row of a line that was valid, or None: the file was changed meanwhile."""
+    try:
+        row = parse_json(data)
+    except JsonError:
+        return None
+    messages = row.get("messages") if isinstance(row, dict) else None
+    if not isinstance(messages, list) or not messages:
+        return None
+    return row if all(isinstance(message, dict) for message in messages) else None

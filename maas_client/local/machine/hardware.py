@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from maas_client import catalog
+from maas_client._cores import control_groups, read_text, usable_cores
 from maas_client.errors import ConfigError
 
 
@@ -45,62 +44,6 @@ def detect_hardware() -> Hardware:
     return Hardware(
         "this machine (CPU)", "cpu", usable_memory(), usable_cores(), is_this_machine=True
     )
-
-
-def usable_cores(root: Path = Path("/")) -> int:
-    """Return the number of cores that this process may use: in its CPU mask, within its container's limit.
-
-    Hyperthreads of one core count once: they share its arithmetic units, and torch's own number of threads
-    is that of cores as well.
-
-    Args:
-        root: The folder in which Linux describes itself (``sys/...``, ``proc/...``).
-    """
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
-    if not allowed:
-        return os.cpu_count() or 1
-    topology = root / "sys/devices/system/cpu"
-    cores = {
-        _read_text(topology / f"cpu{number}/topology/thread_siblings_list") or str(number)
-        for number in allowed(0)
-    }
-    return max(1, min([len(cores), *map(math.ceil, _cpu_limits(root))]))
-
-
-def _cpu_limits(root: Path) -> Iterator[float]:
-    """Yield the CPU seconds per second that this process's control groups allow it."""
-    for folder in _control_groups(root, "cpu"):
-        quota, _, period = _read_text(folder / "cpu.max").partition(" ")
-        if not quota:
-            quota = _read_text(folder / "cpu.cfs_quota_us")
-            period = _read_text(folder / "cpu.cfs_period_us")
-        with suppress(ValueError, ZeroDivisionError):  # "max": no limit
-            if int(quota) > 0:
-                yield int(quota) / int(period)
-
-
-def _control_groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of the control groups that this process is in, with their parents, in both versions."""
-    mounts = root / "sys/fs/cgroup"
-    for line in _read_text(root / "proc/self/cgroup").splitlines():
-        number, _, path = line.partition(":")
-        controllers, _, path = path.partition(":")
-        if number == "0" and not controllers:
-            mount = mounts
-        elif controller in controllers.split(","):
-            mount = mounts / controller
-        else:
-            continue
-        # a container sees its own group as the mount's root, whatever the path is
-        group = Path(path.strip("/"))
-        yield from (mount / folder for folder in (group, *group.parents))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text("ascii").strip()
-    except (OSError, ValueError):
-        return ""
 
 
 def azure_hardware(name: str) -> Hardware:
@@ -146,10 +89,10 @@ def usable_memory(root: Path = Path("/")) -> int:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return 8 * 2**30  # Windows has no sysconf: assume 8 GiB
-    for folder in _control_groups(root, "memory"):
+    for folder in control_groups(root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             with suppress(ValueError):  # "max": no limit
-                total = min(total, int(_read_text(folder / name)))
+                total = min(total, int(read_text(folder / name)))
     return total
 
 

@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from maas_client.local.machine.hardware import usable_cores
+from maas_client._cores import usable_cores
 from maas_client.local.state.files import write_private_file
 
 FILE = ".matmul.json"

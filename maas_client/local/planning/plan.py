@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from maas_client._cores import usable_cores
 from maas_client.catalog import Architecture
-from maas_client.local.machine.hardware import Hardware, usable_cores
+from maas_client.local.machine.hardware import Hardware
 from maas_client.local.machine.memory import MemoryEstimate, estimate_memory
 from maas_client.local.machine.model_architecture import count_parameters
 from maas_client.local.planning.measure import Measurement, RowStats, measure

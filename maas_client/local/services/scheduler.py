@@ -12,10 +12,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
+from maas_client._cores import usable_cores
 from maas_client._settings import tracker_variables
 from maas_client.local.config import ServerConfig
 from maas_client.local.machine.child_processes import ChildProcess, ProcessPool
-from maas_client.local.machine.hardware import usable_cores
 from maas_client.local.resources.assets import utc_now
 from maas_client.local.resources.errors import failure_message
 from maas_client.local.resources.jobs import JobRef, Jobs

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from maas_client._cores import usable_cores
 from maas_client.local import config as local_config
-from maas_client.local.machine.hardware import usable_cores, usable_memory
+from maas_client.local.machine.hardware import usable_memory
 
 needs_cpu_mask = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="this system has no CPU masks"
