@@ -1,6 +1,7 @@
 """Check that ``validate`` handles random input: no exception, no hang, every location inside its line.
 
 python -m tests.fuzz.robustness --count 1000000 --seed 1          mutated lines, many to a file
+python -m tests.fuzz.robustness --second-process --count 20000   equal reports with a second process
 python -m tests.fuzz.robustness --atheris -- -max_total_time=60   coverage-guided, if atheris is installed
 """
 
@@ -12,8 +13,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import patch
 
-from maas_client.dataset import validate
+from maas_client.dataset import file_validator, validate
+from maas_client.dataset.scanners import duplicates_process
 from maas_client.types.report import FileReport
 from tests.fuzz import mutations
 
@@ -54,6 +57,24 @@ def check_report(report: FileReport, data: bytes) -> None:
             assert 1 <= problem.column <= end - start + 1, problem
 
 
+class _NeverRaisedError(Exception):
+    """In place of the error after which a file is validated again in one process."""
+
+
+def check_second_process(path: Path, **options: object) -> FileReport:
+    """Check that a second process, for a file of any size, makes no difference to the report; return it."""
+    report = validate(path, **options)  # type: ignore[arg-type] # options of validate
+    with (
+        patch.object(duplicates_process, "MIN_BYTES", 0),
+        patch.object(duplicates_process, "has_idle_core", lambda: True),
+        patch.object(file_validator, "ProcessLostError", _NeverRaisedError),
+    ):
+        assert duplicates_process.is_worthwhile(str(path))
+        with_process = validate(path, **options)  # type: ignore[arg-type] # options of validate
+    assert with_process.model_dump_json() == report.model_dump_json()
+    return report.files[0]
+
+
 def make_file(rng: random.Random) -> bytes:
     """Return a file: mutated lines with various line ends, or random bytes."""
     if rng.random() < 0.02:
@@ -77,6 +98,23 @@ def run(count: int, seed: int) -> int:
     return validated
 
 
+def run_second_process(count: int, seed: int) -> int:
+    """Validate files of some thousand lines, some of them edited, with and without a second process."""
+    rng = random.Random(seed)
+    validated = 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "fuzz.jsonl")
+        while validated < count:
+            lines = [mutations.make_line(rng) for _ in range(2000)]
+            lines += [
+                line.replace(b"e", b"a", rng.randint(0, 2)) for line in rng.sample(lines, 500)
+            ]
+            path.write_bytes(rng.choice((b"\n", b"\r\n")).join(lines))
+            check_second_process(path, target=rng.choice(_TARGETS), model=rng.choice(_MODELS))
+            validated += len(lines)
+    return validated
+
+
 def run_atheris(argv: list[str]) -> None:
     """Validate files that atheris generates."""
     import atheris  # type: ignore[import-not-found] # optional
@@ -96,13 +134,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--second-process", action="store_true")
     parser.add_argument("--atheris", action="store_true")
     args, rest = parser.parse_known_args()
     if args.atheris:
         run_atheris([argument for argument in rest if argument != "--"])
         return
     start = time.monotonic()
-    validated = run(args.count, args.seed)
+    validated = (run_second_process if args.second_process else run)(args.count, args.seed)
     print(f"{validated:,} lines validated in {time.monotonic() - start:.0f} s without an exception")
 
 

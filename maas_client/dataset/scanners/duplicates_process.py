@@ -119,6 +119,7 @@ class DuplicatesProcess:
     def finish(self) -> Iterator[Issue]:
         """Yield duplicates, conflicts and near duplicates. Each names the earlier line."""
         self._send(None)
+        self._messages.close()
         while issues := self._receive():
             yield from issues
         self._stats, file = self._receive()
