@@ -26,18 +26,12 @@ from maas_client.dataset.cost import TokenRange, billed_tokens
 from maas_client.dataset.formats.fields import HIDDEN_KEY
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.file_type import HEAD_BYTES, detect_wrong_format
-from maas_client.dataset.parsing.lines import BOM, LineIndex, read_blocks
+from maas_client.dataset.parsing.lines import BOM, LineIndex, fingerprint, read_blocks
 from maas_client.dataset.report import ProblemCollector, file_problem
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.service import ServiceRules
 from maas_client.dataset.scanners import Scanner
-from maas_client.dataset.scanners.duplicates_process import (
-    ProcessLostError,
-    fingerprint,
-    is_worthwhile,
-    start_duplicates_process,
-)
 from maas_client.dataset.sources import DataFile, DataSource, open_source
 from maas_client.errors import ConfigError
 from maas_client.types.report import FileReport, ValidationReport
@@ -45,6 +39,8 @@ from maas_client.types.report import FileReport, ValidationReport
 ProgressCallback = Callable[[int, int], None]
 """Called with the bytes read and the bytes of the file."""
 _PROGRESS_INTERVAL_S = 0.2
+LARGE_FILE_BYTES = 100_000_000
+"""Size of a file from which on a second process takes less time than it costs."""
 _MAX_IGNORED_KEYS = 20
 """Ignored keys that are named in the report."""
 
@@ -103,7 +99,10 @@ def check_files(
     files += [(validation, True)] if validation is not None else []
 
     def check_file(
-        file: DataFile, *, is_validation_file: bool, duplicates_process: Scanner | None = None
+        file: DataFile,
+        duplicates_process: Scanner | None = None,
+        *,
+        is_validation_file: bool = False,
     ) -> None:
         service_rules = ServiceRules(
             context, is_validation_file=is_validation_file, service_splits=validation is None
@@ -128,12 +127,8 @@ def check_files(
     with ExitStack() as open_files:
         for source, is_validation_file in files:
             file = open_files.enter_context(open_source(source))
-            if finds_duplicates and is_worthwhile(file.path):
-                with suppress(ProcessLostError):
-                    with start_duplicates_process(file.path) as process:
-                        check_file(file, is_validation_file=False, duplicates_process=process)
-                    continue
-            check_file(file, is_validation_file=is_validation_file)
+            if not (finds_duplicates and check_with_second_process(file, check_file)):
+                check_file(file, is_validation_file=is_validation_file)
     if options.content:
         _add_billed_tokens(
             reports, has_validation_file=validation is not None, epochs=options.epochs or 1
@@ -145,6 +140,29 @@ def check_files(
         model=context.model.name if context.model else None,
     )
     return report, features
+
+
+def check_with_second_process(
+    file: DataFile, check_file: Callable[[DataFile, Scanner], None]
+) -> bool:
+    """Check a large training file, with a second process for its duplicates.
+
+    Returns whether that was done: another core may be busy, and the process may end early.
+    """
+    try:
+        if os.path.getsize(file.path) < LARGE_FILE_BYTES:
+            return False
+    except (OSError, ValueError):  # no such file, or not a path: the check reports it
+        return False
+    # late: validate is started often, and most files are small
+    from maas_client.dataset.scanners import duplicates_process
+
+    if duplicates_process.can_start():
+        with suppress(duplicates_process.ProcessLostError):
+            with duplicates_process.start(file.path) as process:
+                check_file(file, process)
+            return True
+    return False
 
 
 def _add_billed_tokens(

@@ -6,6 +6,7 @@ trainer all read with this module, so they see the same lines.
 
 from __future__ import annotations
 
+import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -132,6 +133,11 @@ def make_line(number: int, offset: int, data: bytes, *, truncated: bool = False)
     if data.endswith(b"\r"):
         data = data[:-1]
     return Line(number, offset, data, truncated)
+
+
+def fingerprint(status: os.stat_result) -> tuple[int, ...]:
+    """Return values that differ after the file was written to or replaced by another one."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class LineIndex:

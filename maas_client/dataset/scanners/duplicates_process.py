@@ -23,14 +23,12 @@ from typing import IO, Any
 from maas_client._cores import usable_cores
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.conversations import LazyRows, decode_block
-from maas_client.dataset.parsing.lines import LineIndex, read_blocks
+from maas_client.dataset.parsing.lines import LineIndex, fingerprint, read_blocks
 from maas_client.dataset.parsing.strict_json import parse_json
 from maas_client.dataset.scanners import Row
 from maas_client.dataset.scanners.duplicates import DuplicateScanner
 from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner, make_row_reader
 
-MIN_BYTES = 100_000_000
-"""Size of a file for which the start of a process is worthwhile."""
 _ISSUES_AT_ONCE = 1000
 _COMMAND = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
@@ -44,16 +42,8 @@ class ProcessLostError(Exception):
     """The second process ended before it sent its results, or read another file."""
 
 
-def is_worthwhile(path: str) -> bool:
-    """Return whether a file is large enough, and a core idle, for a second process."""
-    try:
-        return os.path.getsize(path) >= MIN_BYTES and _can_start() and has_idle_core()
-    except (OSError, ValueError):  # no such file, or not a path: the validation reports it
-        return False
-
-
-def _can_start() -> bool:
-    """Return whether ``sys.executable`` is Python, and a write to a process that has ended raises an error."""
+def can_start() -> bool:
+    """Return whether a core is idle, ``sys.executable`` is Python, and a write to an ended process raises."""
     program = os.path.basename(sys.executable or "").casefold()
     multiprocessing = sys.modules.get("multiprocessing")
     return (
@@ -61,6 +51,7 @@ def _can_start() -> bool:
         and program.startswith(("python", "pypy"))
         and signal.getsignal(signal.SIGPIPE) != signal.SIG_DFL
         and (multiprocessing is None or multiprocessing.parent_process() is None)
+        and has_idle_core()
     )
 
 
@@ -69,13 +60,8 @@ def has_idle_core() -> bool:
     return usable_cores() >= 2 and os.getloadavg()[0] <= (os.cpu_count() or 1) - 1
 
 
-def fingerprint(status: os.stat_result) -> tuple[int, ...]:
-    """Return values that differ after the file was written to or replaced by another one."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
 @contextmanager
-def start_duplicates_process(path: str) -> Iterator[DuplicatesProcess]:
+def start(path: str) -> Iterator[DuplicatesProcess]:
     """Start the second process for a file, and end it."""
     try:
         process = subprocess.Popen(
@@ -158,7 +144,9 @@ def main() -> None:
             rows = _decode(lines)
             exact.feed(numbers, lines, rows)
             near.feed(numbers, lines, rows)
-            if near_duplicates is None and near.is_full:  # compare while the other rows are validated
+            if (
+                near_duplicates is None and near.is_full
+            ):  # compare while the other rows are validated
                 near_duplicates = list(near.finish())
         issues = chain(
             exact.finish(), near.finish() if near_duplicates is None else near_duplicates

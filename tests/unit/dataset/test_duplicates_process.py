@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset import validate
+from maas_client.dataset import file_validator, validate
 from maas_client.dataset.parsing.lines import BLOCK_BYTES
 from maas_client.dataset.scanners import duplicates_process
-from maas_client.dataset.scanners.duplicates_process import DuplicatesProcess, is_worthwhile
+from maas_client.dataset.scanners.duplicates_process import DuplicatesProcess, can_start
 from maas_client.dataset.scanners.near_duplicates import MAX_ROWS
 from tests.fuzz.robustness import check_second_process, run_second_process
 from tests.unit.dataset.corpus import (
@@ -131,7 +131,7 @@ def second_process(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[byt
             super().__init__(*args, **options)
             started.append(self)
 
-    monkeypatch.setattr(duplicates_process, "MIN_BYTES", 0)
+    monkeypatch.setattr(file_validator, "LARGE_FILE_BYTES", 0)
     monkeypatch.setattr(duplicates_process, "has_idle_core", lambda: True)
     monkeypatch.setattr(subprocess, "Popen", Process)
     return started
@@ -241,7 +241,7 @@ def test_an_interrupt_ends_the_process(
 
 PROGRAM = """
 import sys, time
-from maas_client.dataset import validate
+from maas_client.dataset import file_validator, validate
 from maas_client.dataset.scanners import duplicates_process
 
 class Process(duplicates_process.subprocess.Popen):
@@ -255,7 +255,7 @@ def feed(self, numbers, lines, rows):
 
 duplicates_process.subprocess.Popen = Process
 duplicates_process.DuplicatesProcess.feed = feed
-duplicates_process.MIN_BYTES = 0
+file_validator.LARGE_FILE_BYTES = 0
 duplicates_process.has_idle_core = lambda: True
 validate(sys.argv[1])
 """
@@ -299,29 +299,35 @@ def test_nothing_is_imported_from_the_current_folder(
     check_second_process(path)
 
 
-def test_a_process_is_started_for_a_large_file_and_an_idle_core_only(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_process_is_started_for_a_large_file_only(
+    path: Path, second_process: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates_process, "MIN_BYTES", path.stat().st_size)
+    monkeypatch.setattr(file_validator, "LARGE_FILE_BYTES", path.stat().st_size + 1)
+    os.mkfifo(path.parent / "pipe.jsonl")
+    for name in ("train.jsonl", "pipe.jsonl", "no such file", "\0"):
+        validate(path.parent / name)
+    assert not second_process
+    monkeypatch.setattr(file_validator, "LARGE_FILE_BYTES", path.stat().st_size)
+    validate(path)
+    assert len(second_process) == 1
+
+
+def test_a_process_is_started_on_an_idle_core_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates_process, "usable_cores", lambda: 2)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(os, "getloadavg", lambda: (0.9, 5.0, 5.0))
-    assert is_worthwhile(str(path))
-    for name, value in (("usable_cores", lambda: 1), ("MIN_BYTES", path.stat().st_size + 1)):
-        with monkeypatch.context() as change:
-            change.setattr(duplicates_process, name, value)
-            assert not is_worthwhile(str(path))
+    assert can_start()
+    with monkeypatch.context() as change:
+        change.setattr(duplicates_process, "usable_cores", lambda: 1)
+        assert not can_start()
     with monkeypatch.context() as change:
         change.setattr(os, "getloadavg", lambda: (1.1, 0.0, 0.0))
-        assert not is_worthwhile(str(path))
+        assert not can_start()
     with monkeypatch.context() as change:
         change.setattr(multiprocessing, "parent_process", lambda: object())
-        assert not is_worthwhile(str(path))
+        assert not can_start()
     handler = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        assert not is_worthwhile(str(path))
+        assert not can_start()
     finally:
         signal.signal(signal.SIGPIPE, handler)
-    os.mkfifo(tmp_path / "pipe.jsonl")
-    for name in ("pipe.jsonl", "no such file", "\0"):
-        assert not is_worthwhile(str(tmp_path / name))
