@@ -7,7 +7,9 @@ bytecode compiled before, as pip does for an installed package.
 
 ``--json`` prints one object: ``vs_orjson_ratio`` (strict lines, chat and service rules, sha256, exact
 duplicates), ``all_rules_vs_orjson_ratio`` (everything ``validate`` does by default) and
-``peak_mb_over_bare`` (its peak over a bare interpreter's, on a file of ``--peak-mb``).
+``peak_mb_over_bare`` (its peak over a bare interpreter's, on a file of ``--peak-mb``). With two cores also
+``second_process_ratio``: how many times as long one process takes as two, by the clock, for a file of
+``--second-process-mb``, and the peak of the two together. Another program on either core spoils it.
 """
 
 from __future__ import annotations
@@ -199,17 +201,77 @@ def peak_mb_over_bare(path: Path) -> float:
     return peaks[1] - peaks[0]
 
 
+_SECOND_PROCESS = """
+import json, os, sys, threading, time
+from pathlib import Path
+from maas_client import validate
+from maas_client.dataset.scanners import duplicates_process
+
+def resident_kb(process):
+    try:
+        text = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    return int(text.partition("VmRSS:")[2].split()[0]) if "VmRSS:" in text else 0
+
+def watch():
+    global peak_kb
+    while not stop.wait(0.005):
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        peak_kb = max(peak_kb, sum(map(resident_kb, ("self", *children))))
+
+path, times = sys.argv[1], {1: [], 2: []}
+for _ in range(int(sys.argv[2])):
+    for processes in times:
+        duplicates_process.has_idle_core = lambda: processes == 2
+        start = time.perf_counter()
+        validate(path)
+        times[processes].append(time.perf_counter() - start)
+peak_kb, stop = resident_kb("self"), threading.Event()
+thread = threading.Thread(target=watch)
+thread.start()
+validate(path)
+stop.set()
+thread.join()
+print(json.dumps({"seconds": {name: min(each) for name, each in times.items()}, "peak_mb": peak_kb / 1024}))
+"""
+
+
+def measure_second_process(path: Path, cores: set[int], runs: int) -> dict[str, object]:
+    """Return the seconds of one and of two processes, their ratio, and the peak memory of both together."""
+    command = [sys.executable, "-c", _SECOND_PROCESS, str(path), str(runs)]
+    pinned = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        result = json.loads(subprocess.check_output(command))
+    finally:
+        os.sched_setaffinity(0, pinned)
+    bare = int(subprocess.check_output([sys.executable, "-c", _PEAK])) / 1024
+    one, two = result["seconds"].values()
+    return {
+        "second_process_file_mb": round(path.stat().st_size / 1e6, 1),
+        "second_process_seconds": [round(one, 2), round(two, 2)],
+        "second_process_ratio": round(one / two, 2),
+        "second_process_peak_mb_over_bare": round(result["peak_mb"] - bare, 1),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--mb", type=int, default=64, help="size of the file for the rates")
     parser.add_argument("--peak-mb", type=int, default=256, help="size of the file for the peak")
+    parser.add_argument(
+        "--second-process-mb", type=int, default=125, help="size of that file (MiB)"
+    )
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--file", type=Path, help="measure the rates on this file")
     parser.add_argument("--peers", type=Path, default=Path(sys.executable).parent, metavar="BIN",
                         help="folder of the peers' commands (pip install parallelogram finelint)")  # fmt: skip
     args = parser.parse_args()
+    cores: set[int] = set()
     if hasattr(os, "sched_setaffinity"):
+        cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
     with tempfile.TemporaryDirectory() as folder:
         path = args.file or Path(folder, "chats.jsonl")
@@ -220,6 +282,9 @@ def main() -> None:
         write(big, args.peak_mb << 20)
         result["peak_mb_over_bare"] = round(peak_mb_over_bare(big), 1)
         result["peak_file_mb"] = args.peak_mb
+        if len(cores) > 1:
+            write(big, args.second_process_mb << 20)
+            result |= measure_second_process(big, cores, args.runs)
     print(json.dumps(result) if args.json else table(result))
 
 
@@ -268,8 +333,9 @@ def table(result: dict[str, object]) -> str:
     assert isinstance(absent, list)
     lines += [f"{name:<26}not installed" for name in absent]
     lines.append(f"{'($: a process, its lines)':<26}{result['command_lines']:>9,}")
-    for key in ("vs_orjson_ratio", "all_rules_vs_orjson_ratio", "peak_mb_over_bare"):
-        lines.append(f"{key:<26}{result[key]:>9}")
+    for key, value in result.items():
+        if key.endswith(("_ratio", "_over_bare")):
+            lines.append(f"{key:<33}{value:>9}")
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from itertools import chain, islice
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from maas_client._cores import usable_cores
 from maas_client.dataset.issues import Issue
@@ -72,13 +72,12 @@ def start(path: str) -> Iterator[DuplicatesProcess]:
         )
     except (OSError, ValueError) as error:
         raise ProcessLostError from error
-    assert process.stdin
-    assert process.stdout
+    pipes = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
     try:
-        yield DuplicatesProcess(path, process.stdin, process.stdout)
+        yield DuplicatesProcess(path, *pipes)
     finally:
         process.kill()
-        for pipe in (process.stdin, process.stdout):
+        for pipe in pipes:
             with suppress(OSError):  # line numbers that were not written are not needed any more
                 pipe.close()
         process.wait()
