@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from maas_client import _clock
 from maas_client._argument_types import checked
-from maas_client._cores import usable_cores
 from maas_client._local_server.record import embedded_urls
 from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError, MaasError, ServiceError

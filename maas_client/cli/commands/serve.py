@@ -260,7 +260,6 @@ def _show_or_stop(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace) -> ServerConfig:
-    from maas_client._cores import usable_cores
     from maas_client.local.config import (
         ServerConfig,
         check_extra_installed,
