@@ -106,12 +106,16 @@ def _check(schema: Any, *, strict: bool, excluded_keywords: frozenset[str]) -> N
     from jsonschema import Draft202012Validator, SchemaError
 
     json.dumps(schema, ensure_ascii=False).encode()
+    if schema is False:
+        raise _invalid("is false, which no answer fits", "")
     for number, (pointer, subschema) in enumerate(_walk(schema, "", 0)):
         if number >= _MAX_SUBSCHEMAS:
             raise _unsupported(f"more than {_MAX_SUBSCHEMAS:,} subschemas", pointer)
         if isinstance(subschema, Mapping) and (names := excluded_keywords & subschema.keys()):
             raise _invalid(f"must not use {min(names)} when strict is true", pointer)
         _check_keywords(pointer, subschema, schema)
+        if isinstance(subschema, Mapping):
+            resolve(subschema, schema)
         if strict and subschema is not True:
             _check_strict(pointer, subschema)
     try:

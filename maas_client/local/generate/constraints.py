@@ -51,11 +51,19 @@ class GrammarCompiler:
 
     def compile(self, schema: Mapping[str, Any], max_tokens: int) -> JsonConstraint:
         """Return the constraint of one answer. Raises ``GenerationError`` for what is not implemented."""
-        grammar = self._llguidance.LLMatcher.grammar_from_json_schema(
-            json.dumps(schema), overrides={"whitespace_pattern": _WHITESPACE}
-        )
+        try:
+            grammar = self._llguidance.LLMatcher.grammar_from_json_schema(
+                json.dumps(schema), overrides={"whitespace_pattern": _WHITESPACE}
+            )
+        except ValueError as error:
+            raise GenerationError(
+                "not_implemented", f"The schema cannot be enforced: {str(error)[:300]}"
+            ) from None
         matcher = self._llguidance.LLMatcher(self.tokenizer, grammar, log_level=0)
         problems = [matcher.get_error(), *matcher.get_grammar_warnings()]
+        matcher.compute_logit_bias()  # for the first token; a schema that only names itself has none
+        if not any(problems) and matcher.is_stopped():
+            problems = ["no answer fits it"]
         if any(problems):
             text = next(problem for problem in problems if problem).splitlines()[0]
             raise GenerationError("not_implemented", f"The schema cannot be enforced: {text[:300]}")

@@ -145,4 +145,9 @@ def test_schema_that_cannot_be_enforced(scheduler: BatchScheduler) -> None:
             request(scheduler, "a", answer_schema={"type": "array", "uniqueItems": True})
         )
     assert caught.value.code == "not_implemented"
+    no_answer: tuple[Any, ...] = (False, {"$ref": "#"}, {"anyOf": [{"$ref": "#"}]}, {"enum": []})
+    for schema in no_answer:
+        with pytest.raises(GenerationError, match="cannot be enforced") as caught:
+            scheduler.submit(request(scheduler, "a", answer_schema=schema))
+        assert caught.value.code == "not_implemented"
     assert not scheduler.busy

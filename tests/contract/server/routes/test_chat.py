@@ -475,6 +475,13 @@ def test_schema_without_an_answer_is_refused(azure: Azure, ministral, schema, wo
     assert words in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("schema", [False, {"$ref": "#"}])
+def test_schema_that_is_no_schema_of_an_answer_is_400(azure: Azure, ministral, schema):
+    response = azure.chat(ministral, "x", response_format=json_schema(schema, strict=False))
+    assert response.status_code == 400
+    assert "the schema" in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "schema",
     [
