@@ -27,7 +27,7 @@ from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
 from maas_client.local.control import Control
 from maas_client.local.fault_plan import FaultPlan
-from maas_client.local.http.app import build_app
+from maas_client.local.http.app import STOP_REASON, build_app
 from maas_client.local.http.connections import CertificateAuthority, HeaderTimeoutProtocol
 from maas_client.local.http.control import ControlMiddleware, control_table
 from maas_client.local.http.faults import FaultMiddleware, OperationNames
@@ -370,7 +370,7 @@ class _Uvicorn(uvicorn.Server):
             async with asyncio.timeout(self.config.timeout_graceful_shutdown):
                 await self._wait_for_requests()
         for task in self.server_state.tasks:
-            task.cancel("the server stops")
+            task.cancel(STOP_REASON)
         # After a second Ctrl-C, which does not wait for requests, the application ends properly as well.
         await self.lifespan.shutdown()
 

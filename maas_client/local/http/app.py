@@ -7,6 +7,7 @@ logic: handlers read the request, call the services and write the response.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import logging
@@ -340,6 +341,10 @@ def _call_with_reserve(handler: Handler, context: RequestContext) -> Any:
         reserve.allocate()
 
 
+STOP_REASON = "the server stops"
+"""Why requests in progress are cancelled."""
+
+
 def _render_error(error: ApiError, scope: Scope) -> Response:
     return error_response(error, scope["path"], scope["maas.request_id"])
 
@@ -368,6 +373,12 @@ class ErrorMiddleware:
             await self._app(scope, receive, tracked_send)
         except ClientDisconnect:
             return
+        except asyncio.CancelledError as cancelled:
+            if cancelled.args != (STOP_REASON,):
+                raise
+            if not started:
+                error = ApiError(503, "ServerStopping", "The local server is stopping.")
+                await self._render(error, scope)(scope, receive, send)
         except Exception as error:
             if started:
                 raise

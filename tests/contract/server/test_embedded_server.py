@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import sys
@@ -10,12 +11,13 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 import maas_client as maas
 import maas_client.local
 from maas_client.errors import ConfigError, MaasError
-from tests.contract.server.conftest import ARM, Azure, chats
+from tests.contract.server.conftest import ARM, PLAIN_HTTP, Azure, chats
 
 
 def test_with_statement_and_client(tmp_path):
@@ -50,6 +52,36 @@ def test_given_state_directory_is_kept(tmp_path):
         assert server.client().jobs.get(job.name).succeeded
         with pytest.raises(ConfigError, match="already uses"):
             maas_client.local.serve(engine="instant", state_dir=state).start()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_chat_in_progress_when_the_server_stops(monkeypatch, caplog, stream):
+    entered, answers = threading.Event(), []
+
+    async def wait(*_):
+        entered.set()
+        await asyncio.Event().wait()
+        yield
+
+    with maas_client.local.serve(engine="instant") as server:
+        client = server.client()
+        uri = client.deployments.create("a", model="Phi-4").url
+        key = client.deployments.keys("a").primary.get_secret_value()
+        monkeypatch.setattr(server._server.services.chat_engine, "stream", wait)
+        server._server._uvicorn.config.timeout_graceful_shutdown = 0.1
+        body = {"messages": [{"role": "user", "content": "hello"}], "stream": stream}
+        headers = {"Authorization": f"Bearer {key}"}
+        ask = threading.Thread(
+            target=lambda: answers.append(
+                httpx.post(f"{uri}/v1/chat/completions", json=body, headers=headers, **PLAIN_HTTP)
+            )
+        )
+        ask.start()
+        assert entered.wait(20)
+    ask.join(20)
+    (answer,) = answers
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "ServerStopping")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows keeps folders with open files")
