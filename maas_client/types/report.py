@@ -88,6 +88,23 @@ class FileReport(FrozenModel):
         codes = {problem.code for problem in self.problems if problem.severity == severity}
         return sum(self.counts.get(code, 0) for code in codes)
 
+    def __str__(self) -> str:
+        """Return the verdict, and the first problem of each code with what to do, errors first."""
+        firsts: dict[str, Problem] = {}
+        for problem in sorted(self.problems, key=lambda p: (p.severity, p.line == 0)):
+            firsts.setdefault(problem.code, problem)
+        path = self.path if self.path.isprintable() else repr(self.path)
+        text = (
+            f"{path}: {'valid' if self.ok else 'NOT VALID'}; {self.examples:,} of {self.lines:,} {self.unit}s can "
+            f"be trained on; errors: {self._count('error'):,}, warnings: {self._count('warning'):,}"
+        )
+        for code, first in firsts.items():
+            others = self.counts.get(code, 1) - 1
+            place = f", {self.unit} {first.line:,}" if first.line else ""
+            place += f" and {others:,} more" if others else ""
+            text += f"\n  {first.severity} {code}{place}: {first.message.rstrip('.')}. {first.hint}"
+        return text
+
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield "path", self.path
         yield "ok", self.ok
@@ -98,7 +115,7 @@ class FileReport(FrozenModel):
 
 
 class ValidationReport(FrozenModel):
-    """The report of one check. In a notebook it is shown as a table of files and problems.
+    """The report of one check. ``print`` shows verdict and problems, a notebook a table of files and problems.
 
     Attributes:
         ok: True if no problem of any file has severity ``error``.
@@ -167,6 +184,10 @@ class ValidationReport(FrozenModel):
             report=self,
             hint=first.hint if first else None,
         )
+
+    def __str__(self) -> str:
+        """Return the verdict and the problems of every file, as ``print(report)`` shows them."""
+        return "\n".join(map(str, self.files))
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield "ok", self.ok

@@ -54,6 +54,18 @@ def test_repr_fits_two_lines() -> None:
     )
 
 
+def test_print_shows_the_verdict_and_each_code_once_errors_of_lines_first() -> None:
+    assert str(FILE) == (
+        "<b>.jsonl: NOT VALID; 12 of 14 lines can be trained on; errors: 8, warnings: 2\n"
+        "  error CHAT_CONTENT_EMPTY, line 3 and 6 more: content is empty. Fill it.\n"
+        "  error FILE_CHANGED: content is empty. Fill it.\n"
+        "  warning QUALITY_NUL, line 4 and 1 more: content is empty. Fill it."
+    )
+    assert str(REPORT) == "\n".join([str(FILE)] * 3)
+    hidden = FILE.model_copy(update={"path": "a\x1b[2J.jsonl"})
+    assert "\x1b" not in str(hidden)
+
+
 def test_html_lists_files_and_problems_and_escapes_names() -> None:
     html = REPORT._repr_html_()
     assert html.count("CHAT_CONTENT_EMPTY") == 3
