@@ -95,8 +95,8 @@ class FileReport(FrozenModel):
             firsts.setdefault(problem.code, problem)
         path = self.path if self.path.isprintable() else repr(self.path)
         text = (
-            f"{path}: {'valid' if self.ok else 'NOT VALID'}; {self.examples:,} of {self.lines:,} {self.unit}s can "
-            f"be trained on; errors: {self._count('error'):,}, warnings: {self._count('warning'):,}"
+            f"{path}: {'valid' if self.ok else 'NOT VALID'}; {self.examples:,} of {self.lines:,} {self.unit}s "
+            f"can be trained on; errors: {self._count('error'):,}, warnings: {self._count('warning'):,}"
         )
         for code, first in firsts.items():
             others = self.counts.get(code, 1) - 1
