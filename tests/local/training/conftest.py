@@ -13,9 +13,16 @@ torch = pytest.importorskip("torch")
 
 from maas_client.chat import TEMPLATES  # noqa: E402 - after the skip
 from maas_client.local import bases  # noqa: E402
+from maas_client.local.training import data as training_data  # noqa: E402
 from maas_client.local.training import load_base  # noqa: E402
 from maas_client.local.training.data import Example, tokenize_rows  # noqa: E402
 from tests.local.training.rows import make_rows  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def short_sample_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of a run's time would be the sample answers before and after it."""
+    monkeypatch.setattr(training_data, "_SAMPLE_TOKENS", 2)
 
 
 @pytest.fixture(scope="session")

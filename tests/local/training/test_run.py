@@ -224,13 +224,13 @@ def test_resuming_with_another_number_of_threads_says_so(
     run_job(spec(base, data, out, STEADY, threads=1), lambda event: event.get("step") == 3)
     for threads, says_so in ((2, True), (1, False)):
         shutil.copytree(out, tmp_path / f"out-{threads}")
-        events = run_job(spec(base, data, tmp_path / f"out-{threads}", STEADY, threads=threads))
-        [text] = [
-            event["message"]
-            for event in events_of("message", events)
-            if event["message"].startswith("Resumed after step")
-        ]
+        job = spec(base, data, tmp_path / f"out-{threads}", STEADY, threads=threads)
+        text = run_job(job, says_where_it_resumes)[-1]["message"]
         assert ("The number of threads has changed" in text) is says_so
+
+
+def says_where_it_resumes(event: dict[str, Any]) -> bool:
+    return str(event.get("message")).startswith("Resumed after step")
 
 
 def test_old_checkpoints_are_deleted(base: BaseWeights, data: Data, tmp_path: Path) -> None:
