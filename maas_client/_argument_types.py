@@ -39,6 +39,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
+def _is_function(value: object) -> bool:
+    """Return whether a value can be called back: nothing would await the result of an async function."""
+    return callable(value) and not any(
+        is_async(function)
+        for function in (value, type(value).__call__)
+        for is_async in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    )
+
+
 def _is_mapping(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
@@ -58,7 +67,7 @@ def _list_of(check: _Check) -> _Check:
 
 _TEXTS = (_list_of(_is_text), "a list of texts")
 _MAPPING = (_is_mapping, "a dictionary")
-_FUNCTION = (callable, "a function")
+_FUNCTION = (_is_function, "a function")
 _CHECKS: dict[str, tuple[_Check, str]] = {
     "None": (lambda value: value is None, ""),
     "bool": (lambda value: isinstance(value, bool), "True or False"),
@@ -220,6 +229,8 @@ def describe_value(value: object) -> str:
         return "a number of more than 63 bits"
     if value is None:
         return "None"
+    if callable(value) and not _is_function(value):
+        return "an async function, which nothing would await"
     kind = f"of type {type(value).__name__}"
     if isinstance(value, Collection) and not isinstance(value, str | bytes | bytearray):
         members = value.values() if isinstance(value, Mapping) else value

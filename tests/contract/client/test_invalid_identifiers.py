@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -367,3 +368,26 @@ def test_arguments_of_wrong_types_are_refused_by_validate(name: str, values: lis
         with pytest.raises(ConfigError, match=rf"^{name}= must be "):
             maas.validate([{"messages": []}], **{name: value})
     assert maas.validate([{"messages": []}], ignore=iter(["CHAT_*"]), progress=print).files
+
+
+async def test_async_functions_are_no_callbacks(server: LocalServer) -> None:
+    """Nothing would await what they return, so they would never run."""
+
+    async def callback(*_: Any) -> None:
+        raise AssertionError("it never runs")
+
+    class Callback:
+        async def __call__(self, *_: Any) -> None:
+            raise AssertionError("it never runs")
+
+    async with server.async_client() as client:
+        for function in (callback, partial(callback, 1), Callback()):
+            for name, call in {
+                "on_event": lambda f: client.jobs.wait("x", on_event=f),
+                "progress": lambda f: client.jobs.wait("x", progress=f),
+                "on_job": lambda f: client.fine_tune("x.jsonl", "Phi-4", on_job=f),
+            }.items():
+                with pytest.raises(
+                    ConfigError, match=f"{name}= must be .*a function, not an async function"
+                ):
+                    await call(function)
