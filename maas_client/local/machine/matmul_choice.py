@@ -27,15 +27,16 @@ from maas_client.local.state.files import write_private_file
 FILE = ".matmul.json"
 KINDS = ("forward", "backward", "adapter", "adapter backward")
 """Kinds of products: with a weight as it is stored or transposed, of wide matrices or with a low rank."""
-_VERSION = 2
-_REPEATS = 4
+_VERSION = 3
+MOST_PACKS_AT_ONCE = 4
+"""Packs of a step that are computed at the same time, each with its part of the threads."""
+_REPEATS = 6
 _OPERATIONS = 1.5e9
 """Operations of one pass over the products of a kind: a hundredth of a second at 150 GFLOP/s."""
 _MIN_TOKENS, _MAX_TOKENS = 96, 512
 _ADAPTER_RANK = 8
-_NOISE = 0.08
-"""Differences of less are noise: torch's own product is used. With AVX2, oneDNN saved 7 % in some timings
-and cost a tenth of a step."""
+_NOISE = 0.03
+"""Differences of less are noise: torch's own product is used. With AVX2, no timing found 3 % for all kinds."""
 _LEAST_S = 0.1
 """A small model, whose products in all layers take less, gains nothing: torch's own product is used."""
 _ISA_VARIABLES = (
@@ -67,7 +68,8 @@ class MatmulChoice:
             )
         if not self.onednn:
             return (
-                "Matrix products: torch's own; oneDNN's saved less than 8 % when both were timed."
+                "Matrix products: torch's own; oneDNN's saved less than "
+                f"{100 * _NOISE:.0f} % when both were timed."
             )
         return (
             f"Matrix products: oneDNN for {', '.join(self.onednn)}, "
@@ -159,7 +161,7 @@ def _processor() -> dict[str, str]:
 
 
 def measure_products(shapes: Counter[Shape]) -> MatmulChoice:
-    """Time each kind of product with both implementations."""
+    """Time each kind of product with both implementations, with as many threads as compute a pack of a step."""
     import torch
 
     from maas_client.local.machine import onednn
@@ -169,12 +171,18 @@ def measure_products(shapes: Counter[Shape]) -> MatmulChoice:
     weights = sum(outputs * inputs for outputs, inputs in shapes)
     tokens = min(_MAX_TOKENS, max(_MIN_TOKENS, int(_OPERATIONS / (2 * weights))))
     seconds: dict[str, tuple[float, float]] = {}
-    with torch.no_grad():
-        for kind in KINDS:
-            products = [
-                (_product(kind, shape, tokens), count) for shape, count in sorted(shapes.items())
-            ]
-            seconds[kind] = _time(kind, products)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // MOST_PACKS_AT_ONCE))
+    try:
+        with torch.no_grad():
+            for kind in KINDS:
+                products = [
+                    (_product(kind, shape, tokens), count)
+                    for shape, count in sorted(shapes.items())
+                ]
+                seconds[kind] = _time(kind, products)
+    finally:
+        torch.set_num_threads(threads)
     chosen = tuple(
         kind for kind, (torch_s, onednn_s) in seconds.items() if onednn_s < (1 - _NOISE) * torch_s
     )

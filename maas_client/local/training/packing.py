@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 
 import torch  # noqa: TID253 - this module is imported by the training process only
 
+from maas_client.local.machine.matmul_choice import MOST_PACKS_AT_ONCE
 from maas_client.local.resources.training_config import TrainingConfig
 from maas_client.local.training.data import Example, Item, PreferencePair
 
@@ -26,7 +27,6 @@ _MIN_SHARED_TOKENS = 16
 """Shorter prefixes are not shared: another segment takes as long in attention as some tokens elsewhere."""
 _SHARED_TOKEN_SIZE = 0.25
 """What a shared token counts against the limit of a pack: keys and values are copied for each document."""
-_MOST_PACKS_AT_ONCE = 4
 _SPEED_EXPONENT = 0.7
 """n threads on one pack are as fast as n^0.7 threads with a pack each: two as 1.6, measured."""
 
@@ -261,7 +261,7 @@ def divide_into_packs(items: Sequence[Item], limits: PackLimits) -> list[Pack | 
 def divide_items(items: Sequence[AnyItem], limits: PackLimits) -> list[list[AnyItem]]:
     """Return examples or pairs in the parts whose packs take the shortest time when computed at once."""
     fastest, shortest = [list(items)], math.inf
-    most = min(limits.threads, len(items), _MOST_PACKS_AT_ONCE)
+    most = min(limits.threads, len(items), MOST_PACKS_AT_ONCE)
     for count in range(1, most + 1) if most > 1 else ():
         parts = _balanced_parts(items, count)
         longest = max(_pack_size(part, limits) for part in parts)

@@ -207,6 +207,24 @@ def test_the_faster_product_is_chosen(monkeypatch: pytest.MonkeyPatch, slow: str
     )
 
 
+@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (2, 1), (9, 2)])
+def test_products_are_timed_with_the_threads_of_a_pack(
+    threads: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: set[int] = set()
+    monkeypatch.setattr(matmul_choice, "_time", lambda *_: (used.add(torch.get_num_threads()), 1.0))
+    monkeypatch.setattr(onednn, "is_supported", lambda _: True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.raises(TypeError):  # the first value is no time
+            matmul_choice.measure_products(Counter(SHAPES))
+        assert torch.get_num_threads() == threads, "also after a failure"
+    finally:
+        torch.set_num_threads(before)
+    assert used == {expected}
+
+
 def test_timing_leaves_the_random_state_and_the_selection_alone() -> None:
     before = torch.get_rng_state()
     matmul_choice.measure_products(Counter({(16, 8): 1}))
