@@ -15,11 +15,11 @@ PARTS = (
     ("attention", re.compile(r"scaled_dot_product|flash_attention")),
     ("head and loss", re.compile(r"CrossEntropy|_softmax|nll_loss")),
     ("optimiser", re.compile(r"Optimizer\.|_foreach_|_fused_adam")),
-    ("norms and rotary", re.compile(r"_Norm|_Rotate|RMSNorm|rotary", re.IGNORECASE)),
+    ("rotary", re.compile(r"_Rotate|rotary", re.IGNORECASE)),
     ("dequantising", re.compile(r"dequantize|bitsandbytes")),
 )
 """Parts by the name of an operation or of one that contains it; the first match counts."""
-OTHER_OPERATIONS = "activations, sums, copies"
+OTHER_OPERATIONS = "norms, activations, sums, copies"
 PYTHON = "Python, autograd, waiting"
 
 
