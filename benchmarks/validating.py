@@ -220,39 +220,42 @@ def watch():
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         peak_kb = max(peak_kb, sum(map(resident_kb, ("self", *children))))
 
-path, times = sys.argv[1], {1: [], 2: []}
-for _ in range(int(sys.argv[2])):
-    for processes in times:
+path, runs = sys.argv[1], int(sys.argv[2])
+seconds = {1: [], 2: []}
+for _ in range(runs):
+    for processes in seconds:
         duplicates_process.has_idle_core = lambda: processes == 2
         start = time.perf_counter()
         validate(path)
-        times[processes].append(time.perf_counter() - start)
-peak_kb, stop = resident_kb("self"), threading.Event()
-thread = threading.Thread(target=watch)
-thread.start()
-validate(path)
-stop.set()
-thread.join()
-print(json.dumps({"seconds": {name: min(each) for name, each in times.items()}, "peak_mb": peak_kb / 1024}))
+        seconds[processes].append(time.perf_counter() - start)
+if not runs:
+    duplicates_process.has_idle_core = lambda: True
+    peak_kb, stop = 0, threading.Event()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    validate(path)
+    stop.set()
+    thread.join()
+print(json.dumps([min(each) for each in seconds.values()] if runs else peak_kb / 1024))
 """
 
 
 def measure_second_process(path: Path, cores: set[int], runs: int) -> dict[str, object]:
     """Return the seconds of one and of two processes, their ratio, and the peak memory of both together."""
-    command = [sys.executable, "-c", _SECOND_PROCESS, str(path), str(runs)]
+    command = [sys.executable, "-c", _SECOND_PROCESS, str(path)]
     pinned = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
-        result = json.loads(subprocess.check_output(command))
+        one, two = json.loads(subprocess.check_output([*command, str(runs)]))
+        peak_mb = json.loads(subprocess.check_output([*command, "0"]))  # in a process that is new
     finally:
         os.sched_setaffinity(0, pinned)
     bare = int(subprocess.check_output([sys.executable, "-c", _PEAK])) / 1024
-    one, two = result["seconds"].values()
     return {
         "second_process_file_mb": round(path.stat().st_size / 1e6, 1),
         "second_process_seconds": [round(one, 2), round(two, 2)],
         "second_process_ratio": round(one / two, 2),
-        "second_process_peak_mb_over_bare": round(result["peak_mb"] - bare, 1),
+        "second_process_peak_mb_over_bare": round(peak_mb - bare, 1),
     }
 
 
