@@ -99,6 +99,7 @@ def _ratios(method: str, sides: dict[str, dict[str, Any]]) -> dict[str, Any]:
         f"{prefix}vs_trl_ratio": round(rate / padded["tokens_per_s"], 3),
         f"{prefix}vs_trl_packed_ratio": round(rate / packed["tokens_per_s"], 3),
         f"{prefix}memory_vs_trl_ratio": round(local["peak_mb"] / padded["peak_mb"], 3),
+        f"{prefix}memory_vs_trl_packed_ratio": round(local["peak_mb"] / packed["peak_mb"], 3),
         f"{prefix}cpu_vs_trl_ratio": round(
             padded["cpu_s"] / padded["tokens"] / (local["cpu_s"] / local["tokens"]), 3
         ),
