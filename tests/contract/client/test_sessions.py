@@ -110,7 +110,7 @@ async def test_a_session_trains_saves_samples_and_continues_in_another(
             alive_async.set()
 
     with (
-        serve(base="tiny", engine="peft", device="cpu") as server,
+        serve(base="tiny", engine="peft", device="cpu", threads=1) as server,
         httpx.Client(event_hooks={"request": [note]}) as http,
     ):
         client = maas.Client.local(url=server.url, http=http)
