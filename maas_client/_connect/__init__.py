@@ -228,8 +228,8 @@ class Constructors(ABC):
             url: The server's address; default: ``MAAS_URL``, else your running server or a new one.
             dialect: Which HTTP API to use: ``"azureml"`` or ``"foundry"``; default: ``MAAS_DIALECT``,
                 else azureml.
-            api_key: The key that the server was started with; default: ``MAAS_API_KEY``, else the key of your
-                running server.
+            api_key: The key that the server was started with; default: the key of your own server, else
+                ``MAAS_API_KEY``.
             engine: The engine of the server: ``"peft"`` trains, ``"instant"`` simulates and needs no torch.
                 Default: the running server's, else ``MAAS_ENGINE``, else peft.
             keep: True: the server keeps running when it is idle; default: False. Stop it with
@@ -246,7 +246,7 @@ class Constructors(ABC):
 
         Raises:
             ConfigError: The address, dialect or engine is invalid, the server is on another machine and
-                there is no key, or the running server has another engine.
+                there is no key, or your own server has another engine or key.
 
         Example:
             >>> client = maas.Client.local()
@@ -258,8 +258,8 @@ class Constructors(ABC):
         server, record = _local_server(settings, keep=keep)
         origin = (record.url if record else settings.require("url")).rstrip("/")
         api_key = settings.api_key
-        if record and (record.api_key or settings.origin("api_key") == "default"):
-            api_key = record.api_key
+        if record and settings.origin("api_key") != "argument":
+            api_key = record.api_key or api_key
         name = settings.require("dialect").lower()
         if name not in ("azureml", "foundry"):
             raise ConfigError(f"unknown dialect {name!r}", hint="Use azureml or foundry.")

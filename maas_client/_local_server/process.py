@@ -60,6 +60,7 @@ class LocalServer:
         self._is_engine_required = settings.origin("engine") == "argument"
         self._can_start = not settings.is_disabled("start_server")
         self._api_key = settings.api_key
+        self._is_key_required = settings.origin("api_key") == "argument"
         self._keep = keep
         self._default: ServerRecord | None = None
 
@@ -90,6 +91,11 @@ class LocalServer:
             return record
         if not self._can_start or self._folder is None:
             return ServerRecord(_settings.DEFAULT_URL)
+        if self._is_key_required:
+            raise errors.ConfigError(
+                "no local server runs that accepts the key given, and one that is started has its own",
+                hint=Text.format("Leave out {}, or give the server's address.", Argument("api_key")),
+            )
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _start_lock(self._folder):
@@ -111,6 +117,14 @@ class LocalServer:
                     "Leave out {}, or stop that server: {}",
                     Argument("engine"),
                     stop_command(self._folder),
+                ),
+            )
+        if self._is_key_required and record.api_key not in (None, self._api_key):
+            raise errors.ConfigError(
+                f"the local server at {record.url} has another key than the one given",
+                hint=Text.format(
+                    "Leave out {}: the client reads the key of your own server.",
+                    Argument("api_key"),
                 ),
             )
         if self._keep and self._folder and record.idle_timeout_s is not None:

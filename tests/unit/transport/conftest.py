@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -17,6 +18,12 @@ from maas_client._transport.connection import Connection
 from maas_client.wire.operation import Operation, Plane, Scope
 
 Script = list[bytes | Callable[[socket.socket], None]]
+
+
+@pytest.fixture(autouse=True)
+def no_running_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A test must not find the developer's local server."""
+    monkeypatch.setenv("MAAS_STATE_DIR", str(tmp_path / "no server"))
 
 
 class ScriptedServer:
