@@ -54,7 +54,8 @@ def test_memory_differs_by_method() -> None:
     assert full.optimizer == 2 * full.gradients
     assert estimate("Phi-3-mini", "LoRA", device="gpu").weights * 2 == lora.weights
     checkpointed = estimate("Phi-3-mini", "LoRA", checkpoint_activations=True)
-    assert checkpointed.activations < lora.activations / 10
+    # of 32 blocks, their inputs and the activations of one: a fused block keeps few that are not its input
+    assert checkpointed.activations < lora.activations / 8
 
 
 def test_plan_names_the_largest_part_and_a_fitting_method() -> None:

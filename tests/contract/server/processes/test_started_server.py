@@ -102,6 +102,28 @@ async def test_an_async_client_starts_one_for_all_its_tasks(state: Path) -> None
     assert _running(state)
 
 
+def test_a_key_that_the_own_server_does_not_accept_is_refused(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client.local(api_key="another") as client, pytest.raises(ConfigError, match="no local"):
+        list(client.jobs.list())
+    assert not state.exists()  # none was started
+    with Client.local() as client:
+        list(client.jobs.list())
+    record = _running(state)
+    assert record.api_key
+    with pytest.raises(ConfigError, match="another key than the one given") as caught:
+        Client.local(api_key="another")
+    assert record.api_key not in str(caught.value)
+    with Client.local(url=record.url, api_key="another") as client, pytest.raises(AuthError):
+        list(client.jobs.list())
+    with Client.local(api_key=record.api_key) as client:
+        assert list(client.jobs.list()) == []
+    monkeypatch.setenv("MAAS_API_KEY", "of-another-server")
+    with Client.local() as client:
+        assert list(client.jobs.list()) == []
+
+
 def test_the_key_is_in_a_private_file_and_no_one_gets_in_without_it(state: Path) -> None:
     import httpx
 
