@@ -94,7 +94,9 @@ class LocalServer:
         if self._is_key_required:
             raise errors.ConfigError(
                 "no local server runs that accepts the key given, and one that is started has its own",
-                hint=Text.format("Leave out {}, or give the server's address.", Argument("api_key")),
+                hint=Text.format(
+                    "Leave out {}, or give the server's address.", Argument("api_key")
+                ),
             )
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

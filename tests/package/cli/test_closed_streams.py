@@ -74,9 +74,7 @@ def test_full_device_is_an_error() -> None:
         ("MAAS_API_KEY=clé", "ASCII"),
     ],
 )
-def test_invalid_setting_is_not_called_a_bug(
-    variables: str, message: str, tmp_path: Path
-) -> None:
+def test_invalid_setting_is_not_called_a_bug(variables: str, message: str, tmp_path: Path) -> None:
     done = subprocess.run(
         f'MAAS_STATE_DIR="{tmp_path}" {variables} "{sys.executable}" -m maas_client jobs list',
         shell=True,
