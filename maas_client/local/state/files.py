@@ -205,17 +205,14 @@ def explain_state_errors(folder: Path) -> Iterator[None]:
 
 def _store_error(path: Path, error: sqlite3.Error) -> ConfigError:
     """Return the error for a store that cannot be used, with what to do by its reason."""
-    code = getattr(error, "sqlite_errorcode", None)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # of an extended code, the primary one
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return ConfigError(
             f"another program has locked {path}",
             hint="End that program, or choose another --state-dir.",
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-        return ConfigError(
-            f"{path} is damaged: {error}",
-            hint=_RESTORE,
-        )
+        return ConfigError(f"{path} is damaged: {error}", hint=_RESTORE)
     return ConfigError(
         f"{path} cannot be opened: {error}",
         hint="Free some space if the disk is full, or choose another --state-dir.",

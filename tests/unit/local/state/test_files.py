@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
+from contextlib import closing
 
 import pytest
 
@@ -11,6 +13,7 @@ from maas_client.errors import ConfigError
 from maas_client.local.state.atomic_folder import write_folder
 from maas_client.local.state.files import (
     FileStore,
+    explain_state_errors,
     make_private_folder,
     reset_state,
     run_reference,
@@ -140,3 +143,18 @@ def test_weights_that_do_not_fit_the_disk_are_an_os_error_with_the_folder(tmp_pa
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.filename == str(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_index_of_the_store_is_named(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "facts.db", isolation_level=None)) as db:
+        db.executescript(
+            "CREATE TABLE t(a, b); INSERT INTO t VALUES(1, 2); CREATE INDEX i ON t(a);"
+            "PRAGMA writable_schema=ON;"
+            "UPDATE sqlite_master SET sql='CREATE INDEX i ON t(b)' WHERE name='i'"
+        )
+    with (
+        closing(sqlite3.connect(tmp_path / "facts.db")) as db,
+        pytest.raises(ConfigError, match=r"facts.db is damaged: database disk image is malformed"),
+        explain_state_errors(tmp_path),
+    ):
+        db.execute("DELETE FROM t WHERE a=1")
