@@ -18,8 +18,6 @@ Price = float | int | str | Decimal
 _MILLION = 1_000_000
 _LARGEST = 10**12
 """The largest price and the largest use: sums stay exact."""
-HOURS_PER_MONTH = 730
-"""Hours in a month, as Azure's price lists count them."""
 
 
 @dataclass(frozen=True, slots=True)

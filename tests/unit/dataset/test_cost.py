@@ -7,7 +7,6 @@ from decimal import Decimal
 import pytest
 
 from maas_client.dataset.cost import (
-    HOURS_PER_MONTH,
     ExpectedUsage,
     Prices,
     TokenRange,
@@ -27,7 +26,7 @@ def test_billed_tokens_are_training_plus_validation_times_epochs() -> None:
 def test_forecast_lists_calculations_and_missing_prices() -> None:
     prices = Prices(training_per_million_tokens="3.00", hosting_per_hour=0.74)
     forecast = forecast_cost(
-        billed_tokens(TRAIN, VALIDATION, 3), prices, ExpectedUsage(HOURS_PER_MONTH, 10_000, 0)
+        billed_tokens(TRAIN, VALIDATION, 3), prices, ExpectedUsage(730, 10_000, 0)
     )
     training, hosting = forecast.costs
     assert (training.amount, training.at_least, training.at_most) == (
