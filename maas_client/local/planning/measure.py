@@ -71,17 +71,14 @@ def measure(
         shape, data, (small_blocks, small["step_s"]), (large_blocks, large["step_s"])
     )
     block_bytes = (large["peak_bytes"] - small["peak_bytes"]) / (large_blocks - small_blocks)
+    other_bytes = small["peak_bytes"] - small_blocks * block_bytes
     fixed_bytes = _fixed_bytes(shape, method, r)
     # What the loading of a probe leaves in its peak is no activation, and must not grow with the job's tokens.
     activation_bytes = 4 * activation_values_per_token(shape, method) * sum(lengths)
     grown_bytes = min(max(0.0, block_bytes - fixed_bytes), 2 * activation_bytes)
-    block_bytes = fixed_bytes + grown_bytes * scale
-    other_bytes = small["peak_bytes"] - small_blocks * (
-        large["peak_bytes"] - small["peak_bytes"]
-    ) / (large_blocks - small_blocks)
     return Measurement(
         step_s=(shape.layers * block_s + other_s) * scale,
-        peak_bytes=round(other_bytes + shape.layers * block_bytes),
+        peak_bytes=round(other_bytes + shape.layers * (fixed_bytes + grown_bytes * scale)),
     )
 
 

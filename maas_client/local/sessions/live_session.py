@@ -52,7 +52,7 @@ class LiveSession:
     task: asyncio.Task[None] | None = None
     warming: asyncio.Task[None] | None = None
     """Starts the worker of the next session or job."""
-    last_request_time: str = field(default_factory=lambda: utc_now())
+    last_request_time: str = field(default_factory=utc_now)
     gradients: GradientSum = field(default_factory=GradientSum)
     """The losses whose gradients wait for the next optimiser step."""
 
