@@ -134,7 +134,8 @@ class AsyncHttpClient:
                     "this client is used in another event loop",
                     hint="Create an AsyncClient for each event loop.",
                 )
-            forget_connections(self._client)
+            for pool in pools(self._client):
+                forget_connections(pool)
         self._loop, self._process = loop, process
 
     async def aclose(self) -> None:

@@ -322,13 +322,12 @@ def pools(client: Any) -> Iterator[Any]:
             yield pool
 
 
-def forget_connections(client: Any) -> None:
-    """Empty the pools of an httpx client, whose connections belong to a parent process or an ended loop."""
-    for pool in pools(client):
-        pool._connections.clear()
-        pool._requests.clear()
-        # Another thread of the parent process may have held it.
-        pool._optional_thread_lock = type(pool._optional_thread_lock)()
+def forget_connections(pool: Any) -> None:
+    """Empty a pool of httpcore, whose connections belong to a parent process or an ended loop."""
+    pool._connections.clear()
+    pool._requests.clear()
+    # Another thread of the parent process may have held it.
+    pool._optional_thread_lock = type(pool._optional_thread_lock)()
 
 
 def translate_error(

@@ -146,6 +146,8 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         self._streams: weakref.WeakSet[_DeadlineStream] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._is_closed = False
+        self._process = os.getpid()
+        self._fork_lock = threading.Lock()
 
     def add(self, stream: httpcore.NetworkStream) -> _DeadlineStream:
         """Return a stream with a deadline; raise ``RuntimeError`` if the client was closed meanwhile."""
@@ -158,12 +160,22 @@ class _DeadlineBackend(httpcore.NetworkBackend):
             raise RuntimeError("the client has been closed")
         return limited
 
-    def leave(self) -> None:
-        """Close this process's descriptors of the streams. The parent process goes on using them."""
-        self._lock = threading.Lock()
-        for stream in list(self._streams):
-            stream.leave()
-        self._streams.clear()
+    def leave_parent(self, pool: httpcore.ConnectionPool) -> None:
+        """Forget the connections from before a fork: requests of two processes would mix on one socket.
+
+        Threads of the new process, and clients that share the caller's ``httpx.Client``, may call this at once.
+        """
+        if self._process == os.getpid():
+            return
+        with self._fork_lock:
+            if self._process == os.getpid():
+                return
+            self._lock = threading.Lock()
+            for stream in list(self._streams):
+                stream.leave()
+            self._streams.clear()
+            forget_connections(pool)
+            self._process = os.getpid()
 
     def close(self) -> None:
         with self._lock:
@@ -335,27 +347,22 @@ class SyncHttpClient:
         self._is_owner = http is None
         self._client = make_client(httpx.Client, http, ca_file, loopback_only=loopback_only)
         self._obeys_deadlines = limit_connections(self._client)
-        self._process = os.getpid()
-
-    def _backends(self) -> list[_DeadlineBackend]:
-        backends = [pool._network_backend for pool in pools(self._client)]
-        return [backend for backend in backends if isinstance(backend, _DeadlineBackend)]
+        self._backends: list[tuple[_DeadlineBackend, httpcore.ConnectionPool]] = [
+            (pool._network_backend, pool)
+            for pool in pools(self._client)
+            if isinstance(pool._network_backend, _DeadlineBackend)
+        ]
 
     def _leave_parent(self) -> None:
-        """Forget the connections from before a fork: requests of two processes would mix on one socket."""
-        if self._process == os.getpid():
-            return
-        for backend in self._backends():
-            backend.leave()
-        forget_connections(self._client)
-        self._process = os.getpid()
+        for backend, pool in self._backends:
+            backend.leave_parent(pool)
 
     def close(self) -> None:
         """Close the connections, unless the caller passed the ``httpx.Client``."""
         if self._is_owner:
             self._leave_parent()
             self._client.close()
-            for backend in self._backends():
+            for backend, _ in self._backends:
                 backend.close()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
