@@ -11,7 +11,7 @@ from maas_client._messages import Argument, Text
 from maas_client._secret import find_invalid_character
 from maas_client._settings import Settings
 from maas_client._transport.auth import TokenCache, TokenCredential
-from maas_client._transport.clouds import Cloud, get_cloud
+from maas_client._transport.clouds import Cloud, fetch_cloud, get_cloud
 from maas_client._transport.connection import Connection
 from maas_client.errors import ConfigError
 from maas_client.flows.identifiers import check_number
@@ -104,8 +104,6 @@ def _resolve_cloud(options: ConnectionOptions) -> Cloud:
     url = options.settings.cloud_metadata_url
     if options.local_origin is not None or not url:
         return get_cloud(options.cloud_name)
-    from maas_client._transport.clouds import fetch_cloud
-
     return fetch_cloud(url, options.ca_file)
 
 

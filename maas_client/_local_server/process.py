@@ -75,7 +75,7 @@ class LocalServer:
         """Return the running server; start one if none runs. Programs that do so at once share one.
 
         Raises:
-            ConfigError: The server cannot start, or has another engine than the one that was asked for.
+            ConfigError: The server cannot start, or has another engine or key than the one given.
             MissingExtraError: A package that the server needs is not installed.
             ServiceError: The server did not answer in time.
         """

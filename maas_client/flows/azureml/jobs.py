@@ -351,9 +351,8 @@ def _to_job(value: m.Job, name: str) -> Job:
     details = properties.fine_tuning_details
     status = properties.status or "Unknown"
     is_completed = statuses.is_succeeded(status)
-    is_local = (
-        "maas_client.engine" in properties.properties
-    )  # Azure's studio does not know its jobs
+    is_local = "maas_client.engine" in properties.properties
+    # Azure's studio does not know the jobs of a local server.
     studio = None if is_local else properties.services.get("Studio")
     return Job(
         id=value.id or name,
