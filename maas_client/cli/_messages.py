@@ -131,9 +131,9 @@ _COMMANDS = {
 
 _CONNECTED_COMMAND = re.compile(
     r"maas-client (?:fine-tune|chat|evaluate|doctor|export|(?:jobs|deployments|sessions) [a-z]+"
-    r"|datasets (?:upload|list|show|delete)|models (?:list --mine|show|import|delete))(?![\w-])"
+    r"|datasets (?:upload|list|show|delete)|models (?:list --mine|import|delete))(?![\w-])"
 )
-"""A command that has the connection options, in a text."""
+"""A command that connects, in a text; ``models show`` of a model of the catalog does not."""
 
 _connection_options = ""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -83,7 +82,7 @@ def _list(args: argparse.Namespace) -> int:
     print_table(args, _CATALOG_COLUMNS, rows, empty_message="the catalog is empty")
     if not args.json:
         show = command("models", "show", rows[0]["name"])
-        print(f"Azure may have changed since. Sources and dates: {show}", file=sys.stderr)
+        print_note(f"Azure may have changed since. Sources and dates: {show}")
     return 0
 
 

@@ -215,8 +215,9 @@ def test_sessions_that_do_not_exist_name_the_list(run: Run, options: list[str]) 
     assert "Did you mean list?" in err
 
 
-def test_models_list_names_a_model_that_can_be_shown(run: Run) -> None:
-    code, _, err = run("models", "list")
+@pytest.mark.parametrize("backend", [[], ["--backend", "foundry"]])
+def test_models_list_names_a_model_that_can_be_shown(run: Run, backend: list[str]) -> None:
+    code, _, err = run("models", "list", *backend)
     assert code == 0
     assert paste(run, err, "models show")[0] == 0
 
