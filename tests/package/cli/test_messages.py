@@ -23,8 +23,8 @@ from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
 
 PACKAGE = Path(maas.__file__).parent
-MODULES = ("_connect", "_client.py", "_settings.py", "_auto_delete.py", "_transport", "flows", "catalog",
-            "platforms", "types", "errors.py")  # fmt: skip
+MODULES = ("_connect", "_client.py", "_settings.py", "_local_server", "_display", "_transport", "flows",
+            "catalog", "platforms", "types", "errors.py")  # fmt: skip
 """Modules whose errors a command can show. ``dataset/`` names no argument with ``=``."""
 
 PYTHON_ONLY = ("httpx.Client", "async with", "with client.deployments", "has no Client",
