@@ -22,23 +22,23 @@ async def get_workspace(io: IO) -> Workspace:
 
 async def data_plane_url(io: IO) -> str:
     """Return the base address of run history and metrics, which the discovery document names."""
-    return (await get_discovery(io)).api.rstrip("/")
+    url = io.scope.cache.get("data_plane")
+    if not isinstance(url, str):
+        url = (await get_discovery(io)).api.rstrip("/")
+        io.scope.cache["data_plane"] = url
+    return url
 
 
 async def get_discovery(io: IO) -> Discovery:
-    """Return the discovery document of the workspace."""
-    document = io.scope.cache.get("discovery")
-    if not isinstance(document, Discovery):
-        workspace = await get_workspace(io)
-        discovery_url = workspace.properties.discovery_url
-        if not discovery_url:
-            raise UnsupportedError(
-                f"workspace {workspace.name} has no discoveryUrl",
-                hint="Name a workspace or a hub-based project whose resource has properties.discoveryUrl.",
-            )
-        document = (await io.send(ops.DISCOVERY_GET, url=discovery_url)).value
-        io.scope.cache["discovery"] = document
-    return document
+    """Return the discovery document of the workspace as it is now: a local server may have been restarted."""
+    workspace = await get_workspace(io)
+    discovery_url = workspace.properties.discovery_url
+    if not discovery_url:
+        raise UnsupportedError(
+            f"workspace {workspace.name} has no discoveryUrl",
+            hint="Name a workspace or a hub-based project whose resource has properties.discoveryUrl.",
+        )
+    return (await io.send(ops.DISCOVERY_GET, url=discovery_url)).value
 
 
 async def get_datastore(io: IO) -> Datastore:

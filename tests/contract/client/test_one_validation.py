@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from maas_client import local
+from maas_client import Client, local
 from maas_client.dataset.file_validator import FileValidator
 from maas_client.errors import BadRequestError, DatasetError
 from maas_client.local.embedded_server import LocalServer
@@ -123,3 +124,13 @@ def test_server_may_need_fewer_or_more_examples(train: Path) -> None:
     train.write_text(lines[0])
     with local.serve(engine="instant", min_examples=1) as server:
         assert server.client().fine_tune(train, model="Phi-4-mini-instruct").job.succeeded
+
+
+def test_server_that_was_restarted_may_need_fewer_examples(train: Path) -> None:
+    train.write_text(train.read_text().splitlines(keepends=True)[0])
+    with local.serve(engine="instant") as server:
+        port, client = urlsplit(server.url).port, Client.local(url=server.url)
+        with pytest.raises(DatasetError, match="has 1 of the 10 examples"):
+            client.jobs.create("Phi-4-mini-instruct", training_data=train)
+    with client, local.serve(engine="instant", port=port or 0, min_examples=1):
+        assert client.jobs.create("Phi-4-mini-instruct", training_data=train).name
