@@ -20,7 +20,7 @@ from maas_client._connect import Constructors
 from maas_client._connect.options import ConnectionOptions, build_connection, describe
 from maas_client._messages import Constructor, Text
 from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport, run_sync
-from maas_client._transport.keep_alive import AsyncKeepAlive, KeepAlive
+from maas_client._transport.heartbeats import AsyncKeepAlive, KeepAlive
 from maas_client.errors import ConfigError
 from maas_client.flows import chat, datasets, deployments, evaluation, job_events, jobs, models
 from maas_client.flows._io import IO

@@ -18,7 +18,7 @@ import pytest
 
 import maas_client as maas
 from maas_client import cli
-from maas_client._transport import keep_alive
+from maas_client._transport import heartbeats
 from maas_client.local.embedded_server import serve
 from maas_client.local.sessions.service import Sessions
 
@@ -98,7 +98,7 @@ async def test_a_session_trains_saves_samples_and_continues_in_another(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(keep_alive, "HEARTBEAT_INTERVAL_S", 0.05)
+    monkeypatch.setattr(heartbeats, "HEARTBEAT_INTERVAL_S", 0.05)
     alive, alive_async = threading.Event(), anyio.Event()
 
     def note(request: httpx.Request) -> None:
