@@ -45,19 +45,24 @@ class MemoryEstimate:
         return {**asdict(self), "total": self.total}
 
 
-def activation_values_per_token(shape: Architecture, method: str) -> int:
+def activation_values_per_token(
+    shape: Architecture, method: str, *, fuses_blocks: bool = True, has_dropout: bool = False
+) -> int:
     """Return how many activation values one block stores per token for the backward pass.
 
     Attention stores queries, keys, values and its output, which its last layer stores once more. A fused block
     with adapters (``local/training/autograd_functions.py``) adds its input, the sum after attention, gate and
     up; DoRA also the outputs of layers that are not stored otherwise. Other blocks store the inputs and outputs
-    of two norms, gate, up and their product, and silu(gate) unless the MLP is fused.
+    of two norms, gate, up and their product, and silu(gate) unless the MLP is fused. Dropout, with which no
+    block is fused, stores its mask and its output for each adapter.
     """
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     hidden, inner = shape.hidden_size, int(shape.intermediate_size or 0)
     is_fused = shape.model_type in FUSED_MODEL_TYPES
     stored = 3 * query + 2 * key
-    if not is_fused or method == "Full":
+    if has_dropout:
+        stored += 2 * sum(inputs for inputs, _ in shapes.linear_layer_sizes(shape))
+    if not (is_fused and fuses_blocks) or has_dropout or method == "Full":
         return stored + 4 * hidden + (3 if is_fused else 4) * inner
     stored += 2 * hidden + 2 * inner
     return stored + (query + key + 2 * hidden if method == "DoRA" else 0)
@@ -71,8 +76,13 @@ def estimate_memory(
     r: int = 8,
     device: str = "cpu",
     checkpoint_activations: bool = False,
+    fuses_blocks: bool = True,
+    has_dropout: bool = False,
 ) -> MemoryEstimate:
     """Return the memory of a run with packs of ``tokens`` tokens.
+
+    ``fuses_blocks``: every layer of a block has an adapter. On a GPU, which computes in bfloat16, no block is
+    fused.
 
     Raises ``ConfigError`` for a model whose parameters cannot be counted (``count_parameters``).
     """
@@ -86,7 +96,10 @@ def estimate_memory(
     if method == "Full":
         trained = counts.total
     blocks = 1 if checkpoint_activations else shape.layers
-    activations = blocks * activation_values_per_token(shape, method) * full_bytes * tokens
+    values = activation_values_per_token(
+        shape, method, fuses_blocks=fuses_blocks and device == "cpu", has_dropout=has_dropout
+    )
+    activations = blocks * values * full_bytes * tokens
     if checkpoint_activations:
         activations += shape.layers * shape.hidden_size * full_bytes * tokens
     largest = max(i * o for i, o in shapes.linear_layer_sizes(shape))

@@ -340,7 +340,13 @@ def _is_tight(
         tokens = min(max(pack_limits.max_tokens, data.longest_example), data.row_counts.tokens)
         device_kind = "cpu" if device == "cpu" else "gpu"
         needed_bytes = estimate_memory(
-            shape, config.method, tokens=tokens, r=config.lora_r, device=device_kind
+            shape,
+            config.method,
+            tokens=tokens,
+            r=config.lora_r,
+            device=device_kind,
+            fuses_blocks=not config.target_modules,
+            has_dropout=bool(config.lora_dropout),
         ).total
     except ConfigError:
         return False  # plan does not know this architecture; the user can still turn it on

@@ -310,13 +310,25 @@ def test_blocks_without_an_adapter_on_each_layer_call_their_modules(
     assert loss.isfinite()
 
 
-@pytest.mark.parametrize("method", ["LoRA", "DoRA", "Full"])
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("LoRA", {}),
+        ("DoRA", {}),
+        ("Full", {}),
+        ("LoRA", {"target_modules": ("o_proj", "down_proj")}),
+        ("LoRA", {"lora_dropout": 0.5}),
+    ],
+)
 @pytest.mark.parametrize("name", ["llama", "phi3"])
-def test_a_block_stores_what_the_memory_estimate_counts(name: str, method: Any) -> None:
+def test_a_block_stores_what_the_memory_estimate_counts(
+    name: str, method: Any, change: dict[str, Any]
+) -> None:
     _, fused = models(name)
     config, tokens = fused.config, 200
     fused.requires_grad_(False)
-    fused, _ = adapters.make_trainable(fused, TrainingConfig(method=method, lora_r=1))
+    fused, _ = adapters.make_trainable(fused, TrainingConfig(method=method, lora_r=1, **change))
+    fused.train()
     stored: dict[int, int] = {}
 
     def keep(tensor: Any) -> Any:
@@ -339,6 +351,8 @@ def test_a_block_stores_what_the_memory_estimate_counts(name: str, method: Any) 
             intermediate_size=96, vocab_size=61, tied_embeddings=False,
         ),
         method,
+        fuses_blocks="target_modules" not in change,
+        has_dropout="lora_dropout" in change,
     )  # fmt: skip
     per_token = (blocks[1] - blocks[0]) / tokens
     assert per_token == pytest.approx(estimate, rel=0.1)
