@@ -81,6 +81,18 @@ def models(name: str) -> tuple[Any, Any]:
     return reference, fuse_modules(fused)
 
 
+def one_by_one_loss(reference: Any, examples: list[Example]) -> torch.Tensor:
+    """Return the summed loss of examples by transformers' own modules, one document at a time."""
+    total = torch.zeros(())
+    for example in examples:
+        logits = reference(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
+        mask, targets = torch.tensor(example.loss_mask)[1:], torch.tensor(example.input_ids)[1:]
+        total = total + torch.nn.functional.cross_entropy(
+            logits[mask], targets[mask], reduction="sum"
+        )
+    return total
+
+
 def documents() -> list[Example]:
     """Return documents of which three begin with the same 20 tokens, and two of those with the same 50."""
     draw = torch.Generator().manual_seed(1)
@@ -106,13 +118,7 @@ def test_packed_loss_and_gradients_match_single_documents(name: str) -> None:
         loss, _ = learner(*pack_examples(group))
         total = total + loss
     total.backward()
-    single = torch.zeros(())
-    for example in examples:
-        logits = reference(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
-        mask, targets = torch.tensor(example.loss_mask)[1:], torch.tensor(example.input_ids)[1:]
-        single = single + torch.nn.functional.cross_entropy(
-            logits[mask], targets[mask], reduction="sum"
-        )
+    single = one_by_one_loss(reference, examples)
     single.backward()
     assert total.item() == pytest.approx(single.item(), rel=1e-5)
     grads = {n: w.grad for n, w in reference.named_parameters()}
@@ -234,13 +240,7 @@ def test_blocks_with_adapters_match_single_documents(
             assert rows[-2:] == [len(pack.input_ids), len(pack.targets)]
     assert bool(rows) == (name != "qwen2")
     total.backward()
-    single = torch.zeros(())
-    for example in examples:
-        logits = reference(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
-        mask, targets = torch.tensor(example.loss_mask)[1:], torch.tensor(example.input_ids)[1:]
-        single = single + torch.nn.functional.cross_entropy(
-            logits[mask], targets[mask], reduction="sum"
-        )
+    single = one_by_one_loss(reference, examples)
     single.backward()
     assert total.item() == pytest.approx(single.item(), rel=1e-5)
     grads = {n: w.grad for n, w in reference.named_parameters() if w.requires_grad}
