@@ -345,7 +345,8 @@ def _is_tight(
             tokens=tokens,
             r=config.lora_r,
             device=device_kind,
-            fuses_blocks=not config.target_modules,
+            # layers whose weights are sharded call their own modules
+            fuses_blocks=not (config.target_modules or config.syncs_every_pack),
             has_dropout=bool(config.lora_dropout),
         ).total
     except ConfigError:
